@@ -1,0 +1,1 @@
+"""The benchmark's own parts; `run.py` beside this package is the program."""

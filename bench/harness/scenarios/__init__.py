@@ -1,0 +1,19 @@
+"""The scenarios by the name they have on the command line, in the order they are run."""
+
+from collections.abc import Callable
+
+from harness.bench import Bench
+from harness.report import Report
+from harness.scenarios import bodies, ladder, latency, small, sse
+
+SCENARIOS: dict[str, Callable[[Bench], Report]] = {
+    "small": small.small,
+    "small-jwt": small.small_jwt,
+    "small-2048": small.small_2048,
+    "tls": small.tls,
+    "big": bodies.big,
+    "upload": bodies.upload,
+    "latency": latency.latency,
+    "sse": sse.sse,
+    "ladder": ladder.ladder,
+}

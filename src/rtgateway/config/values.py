@@ -1,0 +1,135 @@
+"""Field types shared by several sections: counts, networks, host names, files, lists of words."""
+
+from __future__ import annotations
+
+import os
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge
+from pydantic import AfterValidator, BeforeValidator, PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic.functional_serializers import PlainSerializer
+
+from rtgateway.config.section import Allowed, refused
+
+__all__ = [
+    "BASE_DIRECTORY",
+    "Count",
+    "FilePath",
+    "HostPattern",
+    "Network",
+    "Words",
+    "WritablePath",
+    "is_host_name",
+    "one_or_many",
+]
+
+BASE_DIRECTORY = "base"
+"""Key of the validation context: the directory that relative paths start from."""
+
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
+
+
+def is_host_name(text: str) -> bool:
+    """Whether ``text`` is a host name or an IPv4 address (RFC 1123, with ``_`` as seen in DNS)."""
+    return len(text) <= 253 and _HOST_NAME.fullmatch(text) is not None
+
+
+def _count(value: Any) -> Any:
+    # pydantic would take True for 1 and 3.0 for 3: neither is what the writer meant.
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+        return int(value) if len(value) <= 18 else value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise refused(allowed="a whole number")
+
+
+Count = Annotated[int, BeforeValidator(_count), Ge(0), Allowed("a whole number")]
+"""A whole number >= 0; text of digits is taken too, because ``${NAME}`` always gives text."""
+
+
+def one_or_many(value: Any) -> Any:
+    """Text with commas as a list, so that ``${NAME}`` can give a list; anything else as it is."""
+    if isinstance(value, str):
+        return tuple(part for part in (item.strip() for item in value.split(",")) if part)
+    return value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(one_or_many)]
+"""Several words; one alone, or several with commas between, may be given as text."""
+
+
+def _network(value: Any) -> IPv4Network | IPv6Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    if isinstance(value, str):
+        try:
+            return ip_network(value.strip())
+        except ValueError:
+            pass
+        try:
+            nearest = ip_network(value.strip(), strict=False)
+        except ValueError:
+            pass
+        else:
+            raise refused(allowed=f"a network without host bits; did you mean {nearest}?")
+    raise refused(allowed=_NETWORK_WORDS)
+
+
+_NETWORK_WORDS = "an address or network such as 10.0.0.0/8 or fd00::/8"
+
+Network = Annotated[
+    IPv4Network | IPv6Network,
+    PlainValidator(_network),
+    PlainSerializer(str, return_type=str),
+    Allowed(_NETWORK_WORDS),
+    WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8", "fd00::/8"]}),
+]
+
+
+def _host_pattern(value: str) -> str:
+    name = value.removeprefix("*.")
+    if not is_host_name(name) or name.endswith("."):
+        raise refused(allowed=_HOST_WORDS)
+    return value.lower()
+
+
+_HOST_WORDS = "a host name such as api.example.com or *.example.com"
+
+HostPattern = Annotated[str, AfterValidator(_host_pattern), Allowed(_HOST_WORDS)]
+"""A lower-case host name without port; ``*.`` in front stands for one or more labels."""
+
+
+def _absolute(path: Path, info: ValidationInfo) -> Path:
+    base = (info.context or {}).get(BASE_DIRECTORY, "")
+    return Path(os.path.abspath(Path(base, path.expanduser())))
+
+
+def _readable(path: Path, info: ValidationInfo) -> Path:
+    path = _absolute(path, info)
+    if path.is_dir():
+        raise refused(message=f"{path} is a directory", allowed="a file that can be read")
+    if not path.exists():
+        raise refused(message=f"{path} does not exist", allowed="a file that can be read")
+    if not os.access(path, os.R_OK):
+        raise refused(message=f"{path} can't be read", allowed="a file that can be read")
+    return path
+
+
+def _in_directory(path: Path, info: ValidationInfo) -> Path:
+    path = _absolute(path, info)
+    if not path.parent.is_dir():
+        raise refused(message=f"{path.parent} is not a directory", allowed=_WRITABLE_WORDS)
+    return path
+
+
+_WRITABLE_WORDS = "a path in an existing directory"
+
+FilePath = Annotated[Path, AfterValidator(_readable), Allowed("a file that can be read")]
+"""An existing, readable file; relative to the configuration file; absolute once validated."""
+
+WritablePath = Annotated[Path, AfterValidator(_in_directory), Allowed(_WRITABLE_WORDS)]
+"""A path to be created in an existing directory; relative to the configuration file."""

@@ -1,0 +1,119 @@
+"""``rtgateway demo``: several small instances on free loopback ports, the gateway in front of them.
+
+`Demo` is the service that the command runs. It knows the ports of its instances only once they
+listen, so the gateway's configuration is made while it starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IListeningPort
+
+from rtgateway import __version__, config
+from rtgateway.demo.instance import make_site
+from rtgateway.service import make_service
+
+__all__ = ["INSTANCES", "Demo", "gateway_settings", "instructions"]
+
+INSTANCES = {"users": 2, "products": 1, "events": 1}
+"""How many instances each service of the demo has."""
+
+Urls = Mapping[str, Sequence[str]]
+
+
+class Instances(Service):
+    """The demo's instances; they listen from `startService` on."""
+
+    def __init__(self, reactor: Any, counts: Mapping[str, int] = INSTANCES) -> None:
+        self._reactor = reactor
+        self._counts = counts
+        self._ports: list[IListeningPort] = []
+
+    def startService(self) -> None:
+        super().startService()
+        self.urls: dict[str, list[str]] = {
+            service: [self._listen(f"{service}-{number}") for number in range(1, count + 1)]
+            for service, count in self._counts.items()
+        }
+
+    def stopService(self) -> Deferred[Any]:
+        super().stopService()
+        ports, self._ports = self._ports, []
+        return DeferredList([d for d in (port.stopListening() for port in ports) if d])
+
+    def _listen(self, name: str) -> str:
+        site = make_site(name, self._reactor)
+        port = self._reactor.listenTCP(0, site, interface="127.0.0.1")
+        self._ports.append(port)
+        return f"http://127.0.0.1:{port.getHost().port}"
+
+
+class Demo(MultiService):
+    """The instances and the gateway, started and stopped together.
+
+    :param address: where the gateway listens, ``host:port``.
+    :param say: is given the text that tells what to try, once everything listens.
+    """
+
+    def __init__(self, reactor: Any, address: str, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._address = address
+        self._say = say
+
+    def startService(self) -> None:
+        instances = Instances(self._reactor)
+        instances.setServiceParent(self)
+        super().startService()
+        settings = config.from_dict(gateway_settings(self._address, instances.urls))
+        make_service(settings, self._reactor).setServiceParent(self)
+        self._say("\n".join(instructions(self._address, instances.urls)))
+
+
+def gateway_settings(address: str, urls: Urls) -> dict[str, Any]:
+    """The configuration of the gateway, as one would write it into a file."""
+    return {
+        "listeners": [{"tcp": address}],
+        "services": {service: {"instances": list(of)} for service, of in urls.items()},
+        "routes": [
+            {"name": "users", "path": "/users", "service": "users"},
+            {"name": "products", "path": "/products", "service": "products"},
+            {"name": "events", "path": "/events", "service": "events"},
+        ],
+    }
+
+
+def instructions(address: str, urls: Urls) -> list[str]:
+    """What to print: what runs where, and commands to try it with."""
+    base = f"http://localhost:{address.rpartition(':')[2]}"
+    socket = urls["events"][0].replace("http", "ws", 1)
+    commands = (
+        (f"curl -i {base}/users", "again and again: X-Instance changes"),
+        (f"curl -i {base}/products/2", "a route of its own"),
+        (f"curl -i {base}/api/users/echo -d hello", "what the instance received"),
+        (f"curl -N {base}/sse/events/events", "an event every second"),
+        (f"curl -N {base}/events -H 'Last-Event-ID: 1'", "and what was missed"),
+        (f"curl -i {base}/api/users/slow", "answers after 2 s"),
+        (f"curl -i {base}/api/users/fail", "500 from the instance"),
+        (f"curl -i {base}/api/nobody/", "404 from the gateway"),
+        (f"curl {base}/health", "the gateway's view of its instances"),
+        (f"curl {base}/metrics", "for Prometheus"),
+        (f"curl {base}/admin/stats", "rates and latencies"),
+    )
+    width = max(len(command) for command, _ in commands)
+    return [
+        f"rtgateway {__version__} listens on {base}",
+        "",
+        *(f"  {service:<9} {'  '.join(of)}" for service, of in urls.items()),
+        "",
+        "Try:",
+        *(f"  {command:<{width}}  # {meaning}" for command, meaning in commands),
+        "",
+        f"A WebSocket echo runs at each instance: {socket}/ws",
+        "Ctrl-C stops everything.",
+        "",
+    ]

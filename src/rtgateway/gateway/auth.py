@@ -1,0 +1,37 @@
+"""Who asks: the JWT in ``Authorization: Bearer``, judged by ``core.tokens``."""
+
+from __future__ import annotations
+
+from time import time
+from typing import TYPE_CHECKING
+
+from rtgateway.core.tokens import Identity, TokenVerifier, bearer_token
+from rtgateway.errors import Unauthorized
+
+if TYPE_CHECKING:
+    from rtgateway.gateway.exchange import Exchange
+
+__all__ = ["JwtAuth"]
+
+
+class JwtAuth:
+    """The first policy: nothing of a request without a valid token goes any further."""
+
+    __slots__ = ("_verifier",)
+
+    def __init__(self, verifier: TokenVerifier) -> None:
+        self._verifier = verifier
+
+    def identify(self, exchange: Exchange) -> Identity:
+        """Whose request this is.
+
+        :raises Unauthorized: no token, two of them, or one that is not valid now.
+        """
+        value = exchange.header(b"authorization")
+        token = bearer_token(value) if value is not None else None
+        if token is None:
+            raise Unauthorized()
+        return self._verifier.verify(token, time())
+
+    def __repr__(self) -> str:
+        return "<JwtAuth>"

@@ -1,0 +1,88 @@
+"""The life of a request, on one page. Start reading here.
+
+`serve` is one coroutine per request, with early returns; ``web.channel`` starts it when a head is
+in and the address has been looked up. A stage that can answer now is a plain call; `await` stands
+only where the answer comes from outside. Whatever happens, the end is observed once.
+See ``docs/life-of-a-request.md``.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Protocol
+
+from twisted.logger import Logger
+
+from rtgateway.errors import ClientGone, GatewayError
+from rtgateway.gateway import respond
+from rtgateway.gateway.exchange import Exchange
+from rtgateway.gateway.relay import Heartbeats, relay
+from rtgateway.gateway.route import Route
+from rtgateway.upstream.connection import Answer
+
+__all__ = ["Destination", "Observer", "Page", "Pipeline"]
+
+log = Logger()
+
+
+class Observer(Protocol):
+    """Told once of every exchange, when it is over."""
+
+    def finished(self, exchange: Exchange) -> None: ...
+
+
+class Page(Protocol):
+    """An answer that the gateway gives itself: health, metrics, admin."""
+
+    async def answer(self, exchange: Exchange) -> None: ...
+
+
+Destination = Route | Page | GatewayError
+"""Where a request goes: to a service, to a page of our own, or nowhere."""
+
+
+class Pipeline:
+    """What all requests share on their way."""
+
+    __slots__ = ("_heartbeats", "_observer")
+
+    def __init__(self, observer: Observer, heartbeats: Heartbeats | None) -> None:
+        self._observer = observer
+        self._heartbeats = heartbeats
+
+    async def serve(self, exchange: Exchange, to: Destination) -> None:
+        """Answer a request: by a service, by a page of our own, or with the error it is."""
+        try:
+            if isinstance(to, Route):
+                await self._proxy(exchange, to)
+            elif isinstance(to, GatewayError):
+                raise to
+            else:
+                await to.answer(exchange)
+        except ClientGone as gone:
+            exchange.status, exchange.error_code = gone.status, gone.code
+        except GatewayError as error:
+            respond.with_error(exchange, error)
+        except Exception:
+            log.failure("A request failed for a reason that is a bug of the gateway")
+            respond.with_error(exchange, GatewayError(500, "internal", "Internal error"))
+        finally:
+            exchange.finished = monotonic()
+            self._observer.finished(exchange)
+            exchange.client.done(exchange)
+
+    async def _proxy(self, exchange: Exchange, route: Route) -> None:
+        exchange.sent_by(route)
+        if route.auth is not None:
+            exchange.identity = route.auth.identify(exchange)
+        if exchange.body is not None:
+            exchange.body.bound(route.body_limit)
+        answer: Answer | None = None
+        try:
+            answer = await route.service.forward(exchange)
+            await relay(exchange, answer, self._heartbeats)
+        finally:
+            if exchange.chosen is not None:
+                route.service.finished(exchange.chosen)
+            if answer is not None:
+                answer.abandon()

@@ -1,0 +1,36 @@
+"""What is decided for a request by its address: built once per route from the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rtgateway.gateway.auth import JwtAuth
+from rtgateway.upstream.service import Service
+
+__all__ = ["Route"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """A route with its stages; a stage that is off is None, and costs nothing.
+
+    :ivar label: its name or pattern, for metrics and logs; never a path that a client sent.
+    :ivar strip: send only what follows the matched part of the path.
+    :ivar body_limit: bytes; 0 for no limit.
+    :ivar cancel: give up the request to the instance when the client leaves.
+    :ivar connect: seconds; ``first_byte`` and ``between_bytes`` likewise.
+    """
+
+    label: str
+    service: Service
+    auth: JwtAuth | None
+    strip: bool
+    preserve_host: bool
+    body_limit: int
+    cancel: bool
+    connect: float
+    first_byte: float
+    between_bytes: float
+
+    def __repr__(self) -> str:
+        return f"<Route {self.label} -> {self.service.name}>"

@@ -1,0 +1,234 @@
+"""Connections to instances, made within a deadline, and ready when they are handed over.
+
+The pool calls `connect`; what it gets back writes optimistically (`net.transport`), has finished
+its TLS handshake, and has Nagle's algorithm off. Names are resolved by the reactor's resolver and
+their addresses tried in its order, each with its share of the time that is left.
+"""
+
+from __future__ import annotations
+
+# Twisted's connectors are not annotated throughout.
+# mypy: allow-untyped-calls
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar, cast
+
+from OpenSSL import SSL
+from service_identity import VerificationError
+from twisted.internet import error, interfaces
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.base import ReactorBase
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rtgateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
+from rtgateway.net.transport import Connector, UnixConnector
+
+__all__ = ["connect", "connect_unix"]
+
+P = TypeVar("P", bound=Protocol)
+
+_ClientTls = interfaces.IOpenSSLClientConnectionCreator
+
+
+def connect(
+    host: str,
+    port: int,
+    protocol: P,
+    *,
+    timeout: float,
+    reactor: ReactorBase,
+    tls: _ClientTls | None = None,
+) -> Deferred[P]:
+    """Connect ``protocol`` to ``host``, which is a name or an IP address without brackets.
+
+    :param timeout: seconds for everything: resolving, connecting, the TLS handshake.
+    :param tls: how to speak TLS, from `net.tls.client_tls`; None for plain TCP.
+    :return: fires with ``protocol`` after its ``connectionMade``. Cancelling it ends the attempt.
+        Fails with `UpstreamFailed` or `UpstreamTimeout`, both retryable: nothing has been sent.
+    """
+    connecting = Deferred.fromCoroutine(_connect(host, port, protocol, timeout, reactor, tls))
+    return connecting.addTimeout(timeout, cast("interfaces.IReactorTime", reactor), _too_late)
+
+
+def connect_unix(
+    path: str,
+    protocol: P,
+    *,
+    timeout: float,
+    reactor: ReactorBase,
+    tls: _ClientTls | None = None,
+) -> Deferred[P]:
+    """Connect ``protocol`` to the Unix socket at ``path``; otherwise like `connect`."""
+
+    def dial(factory: ClientFactory) -> None:
+        UnixConnector(path, factory, timeout, reactor, 0).connect()
+
+    connecting = _Attempt(path, protocol, tls).start(dial, reactor)
+    return connecting.addTimeout(timeout, cast("interfaces.IReactorTime", reactor), _too_late)
+
+
+async def _connect(
+    host: str, port: int, protocol: P, timeout: float, reactor: ReactorBase, tls: _ClientTls | None
+) -> P:
+    deadline = reactor.seconds() + timeout
+    addresses: Sequence[str] = [host]
+    if not (isIPAddress(host) or isIPv6Address(host)):
+        addresses = await _resolve(host, reactor)
+    failed: GatewayError = UpstreamFailed(f"{host}: no such name", retryable=True)
+    for number, address in enumerate(addresses):
+        share = (deadline - reactor.seconds()) / (len(addresses) - number)
+        where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        attempt = _Attempt(where, protocol, tls)
+        try:
+            return await attempt.start(_tcp(address, port, share, reactor), reactor)
+        except (UpstreamFailed, UpstreamTimeout) as reason:
+            failed = reason
+    raise failed
+
+
+def _tcp(
+    address: str, port: int, timeout: float, reactor: ReactorBase
+) -> Callable[[ClientFactory], None]:
+    def dial(factory: ClientFactory) -> None:
+        if interfaces.IReactorFDSet.providedBy(reactor):
+            Connector(address, port, factory, timeout, None, reactor).connect()
+        else:
+            # Not a POSIX reactor: its transports are its own.
+            interfaces.IReactorTCP(reactor).connectTCP(address, port, factory, timeout)
+
+    return dial
+
+
+class _Attempt(ClientFactory, Generic[P]):
+    """One attempt at one address."""
+
+    noisy = False
+
+    def __init__(self, where: str, protocol: P, tls: _ClientTls | None) -> None:
+        self._where = where
+        self._protocol = protocol
+        self._tls = tls
+        self._connector: interfaces.IConnector | None = None
+        self._newcomer: _Newcomer | None = None
+        self._outcome: Deferred[P] | None = Deferred(self._cancelled)
+
+    def start(self, dial: Callable[[ClientFactory], None], reactor: ReactorBase) -> Deferred[P]:
+        outcome = self._outcome
+        assert outcome is not None
+        factory: ClientFactory = self
+        if self._tls is not None:
+            clock = cast("interfaces.IReactorTime", reactor)
+            wrapper = TLSMemoryBIOFactory(self._tls, True, self, clock)
+            # Not the one that gathers small writes: ours are whole messages already.
+            wrapper.protocol = TLSMemoryBIOProtocol
+            factory = cast("ClientFactory", wrapper)
+        dial(factory)
+        return outcome
+
+    def startedConnecting(self, connector: interfaces.IConnector) -> None:
+        self._connector = connector
+
+    def buildProtocol(self, addr: interfaces.IAddress | None) -> Protocol:
+        self._newcomer = _Newcomer(self, secure=self._tls is not None)
+        return self._newcomer
+
+    def clientConnectionFailed(self, connector: interfaces.IConnector, reason: Failure) -> None:
+        self.failed(reason)
+
+    def made(self, transport: interfaces.ITransport, place: str) -> None:
+        """The connection stands: the protocol takes it over from the newcomer."""
+        setattr(transport, place, self._protocol)
+        self._protocol.makeConnection(transport)
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None:
+            outcome.callback(self._protocol)
+
+    def failed(self, reason: Failure) -> None:
+        """The connection was not made, or was lost before it was ready."""
+        outcome, self._outcome = self._outcome, None
+        if outcome is None:
+            return
+        if reason.check(error.TimeoutError):
+            outcome.errback(UpstreamTimeout("connect", retryable=True))
+        else:
+            detail = f"{self._where}: {_explain(reason.value)}"
+            outcome.errback(UpstreamFailed(detail, retryable=True))
+
+    def _cancelled(self, outcome: Deferred[P]) -> None:
+        self._outcome = None
+        if self._newcomer is not None and self._newcomer.transport is not None:
+            cast("interfaces.ITCPTransport", self._newcomer.transport).abortConnection()
+        elif self._connector is not None:
+            self._connector.stopConnecting()
+
+    def __repr__(self) -> str:
+        return f"<connection attempt to {self._where}>"
+
+
+@implementer(interfaces.IHandshakeListener)
+class _Newcomer(Protocol):
+    """Keeps the protocol's place until the connection, and TLS on it, stands."""
+
+    def __init__(self, attempt: _Attempt[Any], *, secure: bool) -> None:
+        self._attempt = attempt
+        self._secure = secure
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        cast("interfaces.ITCPTransport", self.transport).setTcpNoDelay(True)
+        if not self._secure:
+            self._attempt.made(self.transport, "protocol")
+
+    def handshakeCompleted(self) -> None:
+        assert self.transport is not None
+        self._attempt.made(self.transport, "wrappedProtocol")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._attempt.failed(reason)
+
+
+def _resolve(host: str, reactor: ReactorBase) -> Deferred[list[str]]:
+    """The addresses of ``host`` in the resolver's order; none when there is no such name."""
+    answer = _Addresses()
+    reactor.nameResolver.resolveHostName(answer, host, 0, [IPv4Address, IPv6Address], "TCP")
+    return answer.complete
+
+
+@implementer(interfaces.IResolutionReceiver)
+class _Addresses:
+    """Gathers what a resolver finds. Resolving can't be stopped; a late answer is dropped."""
+
+    def __init__(self) -> None:
+        self.complete: Deferred[list[str]] = Deferred()
+        self._found: list[str] = []
+
+    def resolutionBegan(self, resolutionInProgress: interfaces.IHostResolution) -> None:
+        """Nothing to do yet."""
+
+    def addressResolved(self, address: interfaces.IAddress) -> None:
+        host = cast("IPv4Address | IPv6Address", address).host
+        if host not in self._found:
+            self._found.append(host)
+
+    def resolutionComplete(self) -> None:
+        # A cancelled Deferred without a canceller takes one more result silently.
+        self.complete.callback(self._found)
+
+
+def _too_late(result: object, timeout: float) -> Any:
+    raise UpstreamTimeout("connect", retryable=True)
+
+
+def _explain(reason: BaseException | None) -> str:
+    """Why a connection was not made, in words for a log."""
+    if isinstance(reason, VerificationError):
+        return "the certificate is not for this name"
+    if isinstance(reason, SSL.Error) and reason.args and isinstance(reason.args[0], list):
+        return "TLS: " + ", ".join(str(entry[-1]) for entry in reason.args[0])
+    if isinstance(reason, error.ConnectError) and reason.osError:
+        return str(reason.args[0])
+    return str(reason).rstrip(".")

@@ -1,0 +1,170 @@
+"""TLS: certificates shown to clients, chosen by server name, and how instances are verified.
+
+`ServerCertificates` lives as long as its listener; `ServerCertificates.reload` reads the files
+again, for connections made from then on. ALPN offers ``http/1.1`` on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL
+from OpenSSL.crypto import X509
+from twisted.internet import interfaces
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.ssl import (
+    Certificate,
+    CertificateOptions,
+    TLSVersion,
+    optionsForClientTLS,
+    platformTrust,
+    trustRootFromCertificates,
+)
+from zope.interface import implementer
+
+from rtgateway import config
+
+if TYPE_CHECKING:
+    from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+__all__ = ["CertificateFileError", "ServerCertificates", "client_tls"]
+
+_ALPN = [b"http/1.1"]
+_VERSIONS = {"1.2": TLSVersion.TLSv1_2, "1.3": TLSVersion.TLSv1_3}
+
+
+class CertificateFileError(Exception):
+    """A certificate or key can't be used. The text is a sentence that names the file."""
+
+
+@implementer(interfaces.IOpenSSLServerConnectionCreator)
+class ServerCertificates:
+    """The certificates of a listener.
+
+    :raises CertificateFileError: when one can't be read, or does not belong to its key.
+    """
+
+    def __init__(self, settings: config.Tls) -> None:
+        self._settings = settings
+        self._contexts: dict[str, SSL.Context] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Read all files again. If one is bad, everything stays as it was.
+
+        :raises CertificateFileError: as above.
+        """
+        contexts: dict[str, SSL.Context] = {}
+        default = None
+        for certificate in self._settings.certificates:
+            options, names = self._load(certificate)
+            default = default or options
+            for name in names:
+                contexts.setdefault(name, options.getContext())
+        assert default is not None, "a listener with TLS has a certificate"
+        self._default = default
+        self._contexts = contexts
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """Twisted asks for the TLS side of a new connection."""
+        return self._default.serverConnectionForTLS(tlsProtocol)
+
+    def _load(self, certificate: config.Certificate) -> tuple[CertificateOptions, Sequence[str]]:
+        chain = _read_chain(certificate.certificate)
+        try:
+            key = load_pem_private_key(_read(certificate.key), password=None)
+        except (ValueError, TypeError) as error:
+            raise CertificateFileError(
+                f"{certificate.key} has no usable private key: {error}"
+            ) from None
+        options = CertificateOptions(
+            # pyOpenSSL takes cryptography's objects, and deprecates its own that Twisted declares.
+            privateKey=cast("Any", key),
+            certificate=cast("Any", chain[0]),
+            extraCertChain=cast("Any", chain[1:]),
+            raiseMinimumTo=_VERSIONS[self._settings.min_version],
+            acceptableProtocols=_ALPN,
+            contextForServerName=self._context_for,
+        )
+        try:
+            options.getContext()
+        except SSL.Error:
+            raise CertificateFileError(
+                f"{certificate.key} is not the key of {certificate.certificate}"
+            ) from None
+        return options, [name.lower() for name in certificate.names] or _names(chain[0])
+
+    def _context_for(self, name: bytes | None) -> SSL.Context | None:
+        """RFC 6066, 3: a server name; None, or an unknown one, gets the default certificate."""
+        if name is None:
+            return None
+        text = name.decode("ascii", "replace").lower()
+        exact = self._contexts.get(text)
+        if exact is not None:
+            return exact
+        # RFC 9525, 6.3: a wildcard stands for the whole leftmost label and for nothing else.
+        return self._contexts.get("*." + text.partition(".")[2])
+
+    def __repr__(self) -> str:
+        return f"<ServerCertificates for {', '.join(self._contexts) or 'any name'}>"
+
+
+def client_tls(
+    settings: config.UpstreamTls, host: str
+) -> interfaces.IOpenSSLClientConnectionCreator:
+    """How to speak TLS with instances of a service at ``host``. Make it once, use it often.
+
+    :raises CertificateFileError: when the file of authorities can't be used.
+    """
+    name = settings.server_name or host
+    if not settings.verify:
+        return _Unverified(name)
+    trust = platformTrust()
+    if settings.ca is not None:
+        authorities = [Certificate(X509.from_cryptography(one)) for one in _read_chain(settings.ca)]
+        trust = trustRootFromCertificates(authorities)
+    return optionsForClientTLS(name, trustRoot=trust, acceptableProtocols=_ALPN)
+
+
+@implementer(interfaces.IOpenSSLClientConnectionCreator)
+class _Unverified:
+    """Encrypts, and believes whoever answers."""
+
+    def __init__(self, name: str) -> None:
+        # RFC 6066, 3: addresses are not server names.
+        is_address = isIPAddress(name) or isIPv6Address(name)
+        self._server_name = None if is_address else name.encode("idna")
+        self._options = CertificateOptions(acceptableProtocols=_ALPN)
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        connection = self._options.clientConnectionForTLS(tlsProtocol)
+        if self._server_name is not None:
+            connection.set_tlsext_host_name(self._server_name)
+        return connection
+
+
+def _names(certificate: x509.Certificate) -> Sequence[str]:
+    """The DNS names in a certificate. RFC 9525, 2: the common name is not one of them."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return [name.lower() for name in found.value.get_values_for_type(x509.DNSName)]
+
+
+def _read_chain(path: Path) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(_read(path))
+    except ValueError as error:
+        raise CertificateFileError(f"{path} has no usable certificate: {error}") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CertificateFileError(f"{path} can't be read: {error.strerror}") from None

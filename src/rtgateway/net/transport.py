@@ -1,0 +1,175 @@
+"""Stream transports that write at once.
+
+Twisted's ``write`` never writes: it buffers, asks the poller for writability, returns to the loop,
+sends there, and takes the request back; two ``epoll_ctl`` and one turn of the loop for every
+answer. Here ``write`` sends what the kernel takes, and only the rest goes Twisted's way. What a
+protocol or a producer can observe is otherwise Twisted's, and ``tests/net`` holds both to the same
+expectations. `net.listen` and `net.connect` create these; nobody else has to.
+"""
+
+from __future__ import annotations
+
+# Twisted's transports are not annotated throughout.
+# mypy: allow-untyped-calls
+from collections.abc import Callable, Hashable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import tcp, unix
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.python.failure import Failure
+
+if TYPE_CHECKING:
+    # The mixin is only ever in front of one of Twisted's transports.
+    _Transport = tcp.Connection
+else:
+    _Transport = object
+
+__all__ = [
+    "Client",
+    "Connector",
+    "OptimisticWrite",
+    "Server",
+    "UnixClient",
+    "UnixConnector",
+    "UnixServer",
+]
+
+_READ = 64 * 1024
+"""Bytes asked for at a time. Allocating more costs more than the read itself (malloc's mmap)."""
+_READ_MORE = 256 * 1024
+"""Bytes asked for while a peer keeps filling `_READ`."""
+
+
+class OptimisticWrite(_Transport):
+    """Mixed in before a `tcp.Connection`; see the module."""
+
+    _read_size = _READ
+    _broken = False
+
+    def write(self, data: bytes) -> None:
+        """Send ``data`` now as far as the kernel takes it, and keep the rest.
+
+        :raises TypeError: when ``data`` is not bytes, as Twisted does.
+        """
+        if (
+            self._tempDataLen
+            or self.dataBuffer
+            or not self.connected
+            or not data
+            or self.disconnecting
+            or self._writeDisconnecting
+            or self._aborting
+            or self._broken
+            or self.TLS
+            or data.__class__ is not bytes
+            # A pull producer is asked for more by doWrite, which runs only for buffered bytes.
+            or (self.producer is not None and not self.streamingProducer)
+        ):
+            super().write(data)
+            return
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            super().write(data)
+        except OSError:
+            # The protocol must not lose its connection inside its own write. Buffered bytes make
+            # the reactor call doWrite, which fails again and ends the connection from there.
+            self._broken = True
+            super().write(data)
+        else:
+            if sent != len(data):
+                super().write(data[sent:])
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        """The same as writing the parts joined; all must be bytes before any is sent."""
+        parts = list(iovec)
+        if all(isinstance(part, bytes) for part in parts):
+            self.write(b"".join(parts))
+        else:
+            super().writeSequence(parts)
+
+    # abortConnection puts a function that takes anything in its place: hence the override.
+    def doRead(self) -> ConnectionDone | ConnectionLost | None:  # type: ignore[override]
+        """Read once and hand it to the protocol."""
+        size = self._read_size
+        try:
+            data = self.socket.recv(size)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not data:
+            # A send that failed has taken the socket's error with it, so that a reset connection
+            # reads like one that ended well.
+            return CONNECTION_LOST if self._broken else CONNECTION_DONE
+        length = len(data)
+        if length == size:
+            self._read_size = _READ_MORE
+        elif length < _READ < size:
+            self._read_size = _READ
+        self.protocol.dataReceived(data)
+        return None
+
+    @property
+    def unsent(self) -> int:
+        """Bytes written that the kernel has not taken yet."""
+        return len(self.dataBuffer) - self.offset + self._tempDataLen
+
+
+class _Admitted(OptimisticWrite):
+    """An accepted connection, which gives its place back when it is gone."""
+
+    leave: Callable[[Hashable], object] | None = None
+    admitted_as: Hashable = None
+
+    def connectionLost(self, reason: Failure) -> None:
+        # Twisted may call this more than once for a connection.
+        leave, self.leave = self.leave, None
+        try:
+            super().connectionLost(reason)
+        finally:
+            if leave is not None:
+                leave(self.admitted_as)
+
+
+class _KeepsDescriptors(OptimisticWrite):
+    """File descriptors queued on a Unix socket travel with the bytes that are written next."""
+
+    _sendmsgQueue: list[int]
+
+    def write(self, data: bytes) -> None:
+        if self._sendmsgQueue:
+            tcp.Connection.write(self, data)
+        else:
+            super().write(data)
+
+
+class Server(_Admitted, tcp.Server):
+    """An accepted TCP connection."""
+
+
+class Client(OptimisticWrite, tcp.Client):
+    """An outgoing TCP connection."""
+
+
+class UnixServer(_KeepsDescriptors, _Admitted, unix.Server):
+    """An accepted connection on a Unix socket. It takes no file descriptors from its peer."""
+
+
+class UnixClient(_KeepsDescriptors, unix.Client):
+    """An outgoing connection on a Unix socket. It takes no file descriptors from its peer."""
+
+
+class Connector(tcp.Connector):
+    """Makes a `Client`."""
+
+    def _makeTransport(self) -> tcp.Client:
+        return Client(self.host, self.port, self.bindAddress, self, self.reactor)
+
+
+class UnixConnector(unix.Connector):
+    """Makes a `UnixClient`."""
+
+    def _makeTransport(self) -> Any:
+        return UnixClient(self.address, self, self.reactor, self.checkPID)

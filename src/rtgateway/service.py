@@ -1,0 +1,299 @@
+"""The composition root: configuration and reactor in, one service out. Everything is wired here.
+
+`make_service` is what ``twistd``, the ``rtgateway`` command and ``rtgateway.testing`` call. Reading
+`Gateway.__init__` from top to bottom shows every part and what it is given.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from rtgateway import __version__
+from rtgateway.config import Config
+from rtgateway.config import Route as RouteConfig
+from rtgateway.config import Service as ServiceConfig
+from rtgateway.core.balance import LeastLoad
+from rtgateway.core.deadlines import Wheel
+from rtgateway.core.forwarded import TrustedProxies
+from rtgateway.core.identifiers import RequestIds
+from rtgateway.core.routes import RouteTable, Rule
+from rtgateway.core.tokens import TokenVerifier
+from rtgateway.gateway.auth import JwtAuth
+from rtgateway.gateway.pipeline import Pipeline
+from rtgateway.gateway.relay import Heartbeats
+from rtgateway.gateway.route import Route
+from rtgateway.net.connect import connect
+from rtgateway.net.gate import Gate
+from rtgateway.net.listen import listen
+from rtgateway.net.tls import client_tls
+from rtgateway.observe.access_log import AccessLog
+from rtgateway.observe.metrics import Metrics
+from rtgateway.observe.pressure import Pressure
+from rtgateway.observe.statistics import Statistics
+from rtgateway.observe.telemetry import Telemetry
+from rtgateway.upstream.connection import Connection
+from rtgateway.upstream.instance import Instance
+from rtgateway.upstream.pool import Pool
+from rtgateway.upstream.service import Service as Upstream
+from rtgateway.web.admin import make_root
+from rtgateway.web.guard import Guard
+from rtgateway.web.pages import Pages
+from rtgateway.web.site import Edge, Site
+from rtgateway.wire.http1 import HeadLimits
+
+__all__ = ["Gateway", "make_service"]
+
+log = Logger()
+
+_TICK = 0.1
+"""Seconds between two sweeps for passed deadlines."""
+
+
+def make_service(config: Config, reactor: Any, *, own_process: bool = True) -> Gateway:
+    """The gateway as an `IService`; it listens once started.
+
+    :param own_process: the process serves nothing else, so that signals and the garbage collector
+        may be set up for it.
+    """
+    return Gateway(config, reactor, own_process=own_process)
+
+
+class Gateway(Service):
+    """All parts of one gateway, started and stopped together.
+
+    :ivar ports: what it listens on, in the order of the configuration, once started.
+    """
+
+    def __init__(self, config: Config, reactor: Any, *, own_process: bool) -> None:
+        self.setName("rtgateway")
+        self.config = config
+        self.reactor = reactor
+        self.ports: list[IListeningPort] = []
+        self.started_at = monotonic()
+        self._own_process = own_process
+        self._calls: list[LoopingCall] = []
+
+        self.wheel = Wheel(tick=_TICK)
+        trusted = TrustedProxies(config.trusted_proxies)
+        self.gate = Gate(config.connections.total, config.connections.per_ip, exempt=trusted.trusts)
+        self.services = {
+            name: self._service(name, settings) for name, settings in config.services.items()
+        }
+        self.site: Site
+        self.auth = _auth(config)
+        self.routes = RouteTable(list(self._rules()))
+
+        self.pressure = Pressure(config.pressure)
+        self.access_log = AccessLog(config.access_log)
+        self.statistics = Statistics()
+        self.metrics = Metrics(
+            version=__version__,
+            instances=self.instances,
+            connections=lambda: len(self.site.channels),
+            event_loop_delay=lambda: self.pressure.delay,
+            dropped_lines=lambda: self.access_log.dropped,
+        )
+        telemetry = Telemetry(self.metrics, self.statistics, self.access_log)
+        heartbeat = config.sse.heartbeat
+        pipeline = Pipeline(telemetry, Heartbeats(heartbeat, self.wheel) if heartbeat else None)
+        guard = Guard(config.admin, self.auth)
+        root, labels = make_root(self)
+        self.site = Site(
+            config,
+            self.routes,
+            Pages(root, reactor, guard.admit, labels),
+            pipeline,
+            self.wheel,
+            trusted,
+            RequestIds(os.urandom(16)),
+        )
+
+    # -- parts --------------------------------------------------------------------------------
+
+    def instances(self) -> Iterable[Instance]:
+        """All instances of all services."""
+        for service in self.services.values():
+            yield from service.instances
+
+    def _service(self, name: str, settings: ServiceConfig) -> Upstream:
+        limits = self.config.limits
+        heads = HeadLimits(
+            line=limits.response_header_bytes,
+            size=limits.response_header_bytes,
+            count=limits.response_header_count,
+        )
+        instances = []
+        for each in settings.instances:
+            instance = Instance(name, each)
+            tls = client_tls(settings.tls, each.host) if each.scheme == "https" else None
+
+            def open_connection(
+                pool: Pool,
+                timeout: float,
+                host: str = each.host,
+                port: int = each.port,
+                tls: Any = tls,
+            ) -> Deferred[Connection]:
+                connection = Connection(pool, heads, limits.trailer_bytes)
+                return connect(
+                    host, port, connection, timeout=timeout, reactor=self.reactor, tls=tls
+                )
+
+            instance.pool = Pool(settings.pool, open_connection, self.wheel)
+            instances.append(instance)
+        return Upstream(name, instances, LeastLoad())
+
+    def _rules(self) -> Iterable[Rule[Route]]:
+        for settings in self.config.routes:
+            service = self.services[settings.service]
+            yield Rule(
+                settings.host,
+                settings.path,
+                frozenset(method.encode() for method in settings.methods),
+                self._route(settings.label, service, settings),
+            )
+        if self.config.builtin_routes:
+            for name, service in self.services.items():
+                api = self._route("/api/:service/*", service, None)
+                yield Rule(None, f"/api/{name}", frozenset(), api)
+                sse = self._route("/sse/:service/*", service, None)
+                yield Rule(None, f"/sse/{name}", frozenset([b"GET", b"HEAD"]), sse)
+
+    def _route(self, label: str, service: Upstream, settings: RouteConfig | None) -> Route:
+        config = self.config
+        needs = settings.auth if settings is not None else None
+        required = config.auth.required if needs is None else needs == "required"
+        of_service = config.services[service.name].timeouts
+
+        def timeout(key: str) -> float:
+            own = getattr(settings.timeouts, key) if settings is not None else None
+            inherited = getattr(of_service, key)
+            return float(own or inherited or getattr(config.timeouts, key))
+
+        limit = settings.body_limit if settings is not None else None
+        return Route(
+            label=label,
+            service=service,
+            auth=self.auth if required else None,
+            strip=settings.strip_prefix if settings is not None else True,
+            preserve_host=settings.preserve_host if settings is not None else False,
+            body_limit=config.limits.body if limit is None else limit,
+            cancel=settings is None or settings.on_disconnect == "cancel",
+            connect=timeout("connect"),
+            first_byte=timeout("first_byte"),
+            between_bytes=timeout("between_bytes"),
+        )
+
+    # -- its life -----------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Listen.
+
+        :raises ListenError: an address is taken or not ours.
+        :raises OSError: the access log can't be written.
+        """
+        super().startService()
+        self.access_log.start()
+        self.pressure.start(self.reactor)
+        self._every(_TICK, self._sweep)
+        self._every(self.access_log.interval, self.access_log.flush)
+        for settings in self.config.listeners:
+            edge = Edge(
+                site=self.site,
+                scheme="https" if settings.tls else "http",
+                port=settings.address[1] if settings.tcp else 0,
+                tcp=settings.unix is None,
+                half_closes=settings.tls is None,
+                proxy_protocol=settings.proxy_protocol,
+            )
+            port = listen(settings, edge, self.reactor, self.gate)
+            self.ports.append(port)
+            edge.listens_on(port.getHost())
+            log.info("Listening on {address}", address=port.getHost())
+        if self._own_process:
+            self._take_over_process()
+
+    def stopService(self) -> Deferred[Any]:
+        """Drain: accept nothing more, finish what is in flight within the grace period, close."""
+        super().stopService()
+        closed = DeferredList([_maybe(port.stopListening()) for port in self.ports])
+        self.ports = []
+        self.site.drain()
+        return closed.addCallback(lambda _: self._drained()).addBoth(self._shut_down)
+
+    def _drained(self) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        deadline = monotonic() + self.config.shutdown.grace
+
+        def look() -> None:
+            left = len(self.site.channels)
+            if left and monotonic() < deadline:
+                return
+            if left:
+                log.warn("Closing {count} connections: the grace period is over", count=left)
+            watch.stop()
+            done.callback(None)
+
+        watch = LoopingCall(look)
+        watch.clock = self.reactor
+        watch.start(0.05)
+        return done
+
+    def _shut_down(self, result: Any) -> Any:
+        for channel in list(self.site.channels):
+            channel.transport.abortConnection()
+        for instance in self.instances():
+            instance.pool.close()
+        for call in self._calls:
+            call.stop()
+        self._calls = []
+        self.pressure.stop()
+        self.access_log.close()
+        return result
+
+    def _every(self, seconds: float, function: Callable[[], None]) -> None:
+        call = LoopingCall(function)
+        call.clock = self.reactor
+        call.start(seconds, now=False)
+        self._calls.append(call)
+
+    def _sweep(self) -> None:
+        now = monotonic()
+        for item in self.wheel.advance(now):
+            try:
+                item.expired(now)
+            except Exception:
+                log.failure("A passed deadline could not be dealt with")
+
+    def _take_over_process(self) -> None:
+        # What is there now stays: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 50)
+        signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self.access_log.reopen))
+
+    def __repr__(self) -> str:
+        return f"<Gateway {len(self.services)} services {len(self.site.channels)} connections>"
+
+
+def _auth(config: Config) -> JwtAuth | None:
+    return JwtAuth(TokenVerifier(config.auth.jwt)) if config.auth.jwt is not None else None
+
+
+def _maybe(result: Any) -> Deferred[Any]:
+    if isinstance(result, Deferred):
+        return result
+    done: Deferred[Any] = Deferred()
+    done.callback(result)
+    return done

@@ -1,0 +1,78 @@
+"""What this row needs to know of a request: `gateway.exchange.Exchange` has this shape.
+
+Requests live in a row below, so that they are seen here only through these protocols.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rtgateway.upstream.instance import Instance
+from rtgateway.wire.http1 import ResponseHead
+
+__all__ = ["Body", "BodySink", "Call", "PayloadSink"]
+
+
+class BodySink(Protocol):
+    """Where a request body goes: an upstream connection."""
+
+    def body_payload(self, payload: bytes) -> None: ...
+    def body_ended(self, trailers: list[tuple[bytes, bytes]]) -> None: ...
+
+
+class Body(Protocol):
+    """A request body that may still be on its way.
+
+    :ivar ended: whether all of it has come from the client.
+    :ivar trailers: its trailer fields, once ended.
+    :ivar chunked: whether its length is unknown.
+    """
+
+    ended: bool
+    trailers: list[tuple[bytes, bytes]]
+    chunked: bool
+
+    def attach(self, sink: BodySink) -> bytes:
+        """Send what comes from now on to ``sink``; returns the payload that has come already."""
+        ...
+
+    def detach(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether `attach` may be called once more: the payload so far is still held."""
+        ...
+
+
+class PayloadSink(Protocol):
+    """Where the payload of a streamed answer goes."""
+
+    def payload(self, data: bytes) -> None: ...
+
+
+class Call(Protocol):
+    """One request on its way to a service.
+
+    :ivar repeatable: whether sending it twice is safe (RFC 9110, 9.2.2: idempotent methods).
+    :ivar chosen: set by the service as soon as one is picked.
+    """
+
+    to_head: bool
+    repeatable: bool
+    chosen: Instance | None
+    connect_timeout: float
+    first_byte_timeout: float
+    between_bytes_timeout: float
+
+    @property
+    def body(self) -> Body | None: ...
+
+    def head_for(self, instance: Instance) -> bytes:
+        """The request head to send to ``instance``, with its blank line."""
+        ...
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx answer that is not 101 has come."""
+        ...

@@ -1,0 +1,387 @@
+"""One HTTP/1.1 connection to an instance: a request out, its answer in, again and again.
+
+The current state is the method that takes the next bytes. A connection is in one place at a
+time: idle in its pool, or lent to one call. Whatever arrives that the call did not ask for ends
+the connection; it is never kept for the next one (RFC 9112, 9.2: response splitting, desync).
+"""
+
+from __future__ import annotations
+
+import socket
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet import interfaces
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rtgateway.errors import BadRequest, GatewayError, UpstreamFailed, UpstreamTimeout
+from rtgateway.net.tasks import Waiter
+from rtgateway.wire.body import BodyDecoder, chunk, decoder_for, last_chunk
+from rtgateway.wire.http1 import HeadLimits, ResponseHead, ResponseParser
+
+if TYPE_CHECKING:
+    from rtgateway.upstream.call import Call, PayloadSink
+    from rtgateway.upstream.pool import Pool
+
+__all__ = ["Answer", "Connection"]
+
+_NEVER = float("inf")
+_SUSPECT_AFTER = 0.05
+"""Seconds of idling after which a connection is looked at before it is used again: by then the
+instance may have closed it, or said something unasked."""
+
+
+class Answer:
+    """What an instance answered.
+
+    :ivar body: the whole body if ``complete``, else the part that came with the head.
+    :ivar trailers: trailer fields, once complete.
+    """
+
+    __slots__ = ("_connection", "body", "complete", "head", "trailers")
+
+    def __init__(self, connection: Connection, head: ResponseHead) -> None:
+        self._connection = connection
+        self.head = head
+        self.body = b""
+        self.complete = False
+        self.trailers: list[tuple[bytes, bytes]] = []
+
+    def stream_to(self, sink: PayloadSink) -> Waiter[bytes]:
+        """Hand the rest of the body to ``sink`` as it comes.
+
+        The last payload is not handed over but is the result, so that its end can go with it.
+        """
+        return self._connection.stream_to(sink)
+
+    def pause(self) -> None:
+        """Take no more from the instance: whoever reads the answer is slower."""
+        self._connection.pause()
+
+    def resume(self) -> None:
+        self._connection.resume()
+
+    def endless(self) -> None:
+        """Silence in this answer is no fault: it is a stream of events."""
+        self._connection.deadline = _NEVER
+
+    def abandon(self) -> None:
+        """Nobody wants the rest."""
+        if not self.complete:
+            self._connection.abort()
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.head.status} {'complete' if self.complete else 'streaming'}>"
+
+
+@implementer(interfaces.IPushProducer)
+class Connection(Protocol):
+    """See the module. Created by `Pool`, which gets it back through ``release`` and ``lost``."""
+
+    transport: Any  # several interfaces at once: TCP transport, consumer, producer
+
+    def __init__(self, pool: Pool, limits: HeadLimits, trailer_bytes: int) -> None:
+        self.pool = pool
+        self.deadline = _NEVER
+        self.served = 0
+        self.idle_since = 0.0
+        self._parser = ResponseParser(limits)
+        self._trailer_bytes = trailer_bytes
+        self._receive = self._while_idle
+        self._call: Call | None = None
+        self._waiter: Waiter[Answer] | Waiter[bytes] | None = None
+        self._answer: Answer | None = None
+        self._decoder: BodyDecoder | None = None
+        self._sink: PayloadSink | None = None
+        self._heard = False
+        self._sending = False
+        self._paused = False
+        self._blocked = False
+
+    # -- asking -----------------------------------------------------------------------------
+
+    def ask(self, call: Call, head: bytes, now: float) -> Waiter[Answer]:
+        """Send a request; its body, if any, follows as it comes from the client."""
+        self._call = call
+        self._heard = False
+        self._parser.to_head = call.to_head
+        self._receive = self._while_head
+        self.deadline = now + call.first_byte_timeout
+        waiter: Waiter[Answer] = Waiter()
+        self._waiter = waiter
+        body = call.body
+        if body is not None:
+            self._sending = True
+            payload = body.attach(self)
+            head += self._framed(payload, body.ended, body.chunked, body.trailers)
+            self._sending = not body.ended
+            if self._sending:
+                self.deadline = _NEVER
+        self.transport.write(head)
+        return waiter
+
+    @staticmethod
+    def _framed(
+        payload: bytes, ended: bool, chunked: bool, trailers: list[tuple[bytes, bytes]]
+    ) -> bytes:
+        if not chunked:
+            return payload
+        framed = chunk(payload) if payload else b""
+        return framed + last_chunk(trailers) if ended else framed
+
+    def body_payload(self, payload: bytes) -> None:
+        """More of the request body."""
+        call = self._call
+        if call is not None and call.body is not None and payload:
+            self.transport.write(chunk(payload) if call.body.chunked else payload)
+
+    def body_ended(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        """The request body is complete."""
+        call = self._call
+        self._sending = False
+        if call is None or call.body is None:
+            return
+        if call.body.chunked:
+            self.transport.write(last_chunk(trailers))
+        if self._receive == self._while_head:
+            self.deadline = monotonic() + call.first_byte_timeout
+
+    # -- the instance takes no more (IPushProducer of our own transport) ------------------------
+
+    def pauseProducing(self) -> None:
+        self._blocked = True
+        call = self._call
+        if call is not None and call.body is not None:
+            call.body.pause()
+            if self._sending and self._receive == self._while_head:
+                self.deadline = monotonic() + call.first_byte_timeout
+
+    def resumeProducing(self) -> None:
+        self._blocked = False
+        call = self._call
+        if call is not None and call.body is not None:
+            if self._sending and self._receive == self._while_head:
+                self.deadline = _NEVER
+            call.body.resume()
+
+    def stopProducing(self) -> None:
+        """The transport is closing; connectionLost follows."""
+
+    # -- bytes in ---------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        # Under TLS the socket belongs to the transport of the transport.
+        self._socket = getattr(transport, "transport", transport).getHandle()
+        # Backpressure: told when the instance takes no more, for as long as the connection lives.
+        transport.registerProducer(self, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        try:
+            self._receive(data)
+        except BadRequest as error:  # a body decoder, which can't know whose body it decodes
+            self._break(UpstreamFailed(f"the answer is not valid HTTP: {error.message}"))
+        except GatewayError as error:
+            self._break(error)
+
+    def _while_idle(self, data: bytes) -> None:
+        raise UpstreamFailed("it spoke without being asked")
+
+    def _while_closed(self, data: bytes) -> None:
+        """Bytes that were on their way when the connection was given up."""
+
+    def _while_head(self, data: bytes) -> None:
+        self._heard = True
+        head = self._parser.feed(data)
+        if head is None:
+            return
+        while head.status < 200:
+            if head.status == 101:
+                raise UpstreamFailed("it switched protocols without being asked")
+            cast("Call", self._call).interim(head)
+            rest = self._parser.rest
+            if not rest:
+                return
+            head = self._parser.feed(rest)
+            if head is None:
+                return
+        rest = self._parser.rest
+        answer = Answer(self, head)
+        length = head.length
+        waiter = cast("Waiter[Answer]", self._waiter)
+        self._waiter = None
+        if length == len(rest):
+            answer.body = rest
+            answer.complete = True
+            self._release(head.keep_alive)
+            waiter.succeed(answer)
+        elif 0 <= length < len(rest):
+            self._waiter = waiter
+            raise UpstreamFailed("it sent bytes behind the end of its answer")
+        else:
+            self._waiter = waiter
+            self._begin_streaming(answer, rest)
+
+    def _begin_streaming(self, answer: Answer, rest: bytes) -> None:
+        waiter = cast("Waiter[Answer]", self._waiter)
+        decoder = decoder_for(answer.head.length, self._trailer_bytes)
+        if rest:
+            answer.body = decoder.feed(rest)
+        if decoder.done:
+            if decoder.rest:
+                raise UpstreamFailed("it sent bytes behind the end of its answer")
+            answer.complete = True
+            answer.trailers = decoder.trailers
+            self._waiter = None
+            self._release(answer.head.keep_alive)
+            waiter.succeed(answer)
+            return
+        self._waiter = None
+        self._answer = answer
+        self._decoder = decoder
+        self._receive = self._while_body
+        self.deadline = monotonic() + cast("Call", self._call).between_bytes_timeout
+        waiter.succeed(answer)
+        if self._sink is None and self._answer is answer:
+            # Nobody reads yet (something is awaited in between): the kernel keeps the rest.
+            self.pause()
+
+    def stream_to(self, sink: PayloadSink) -> Waiter[bytes]:
+        waiter: Waiter[bytes] = Waiter()
+        if self._answer is None:
+            waiter.fail(UpstreamFailed("it closed in the middle of its answer"))
+            return waiter
+        self._sink = sink
+        self._waiter = waiter
+        return waiter
+
+    def _while_body(self, data: bytes) -> None:
+        decoder = cast("BodyDecoder", self._decoder)
+        payload = decoder.feed(data)
+        if not decoder.done:
+            if not self._paused:
+                self.deadline = monotonic() + cast("Call", self._call).between_bytes_timeout
+            if payload:
+                cast("PayloadSink", self._sink).payload(payload)
+            return
+        if decoder.rest:
+            raise UpstreamFailed("it sent bytes behind the end of its answer")
+        self._complete(payload)
+
+    def _complete(self, last: bytes) -> None:
+        answer, decoder = cast("Answer", self._answer), cast("BodyDecoder", self._decoder)
+        waiter = cast("Waiter[bytes]", self._waiter)
+        answer.complete = True
+        answer.trailers = decoder.trailers
+        self._waiter = None
+        self._release(answer.head.keep_alive)
+        waiter.succeed(last)
+
+    def _release(self, keep_alive: bool) -> None:
+        """The answer is complete: back into the pool, or closed."""
+        call = self._call
+        unfinished = self._sending
+        self._call = self._answer = self._decoder = self._sink = None
+        self.served += 1
+        if call is not None and call.body is not None:
+            call.body.detach()
+        if self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
+        if keep_alive and not unfinished and not self._blocked:
+            self._receive = self._while_idle
+            self.pool.release(self)
+        else:
+            self._receive = self._while_closed
+            self.deadline = _NEVER
+            self.pool.forget(self)
+            self.transport.abortConnection() if unfinished else self.transport.loseConnection()
+
+    # -- whoever reads the answer is slower ---------------------------------------------------
+
+    def pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self.deadline = _NEVER
+            self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if self._call is not None:
+                self.deadline = monotonic() + self._call.between_bytes_timeout
+            self.transport.resumeProducing()
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def usable(self, now: float) -> bool:
+        """Whether an idle connection may be lent. One that has idled is asked for its state."""
+        if now - self.idle_since < _SUSPECT_AFTER:
+            return True
+        try:
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError:
+            return False
+        return False
+
+    def expired(self, now: float) -> None:
+        """Its deadline has passed (called by the sweep)."""
+        if self._call is None:
+            self.close()
+        elif self._answer is not None:
+            self._break(UpstreamTimeout("between_bytes"))
+        else:
+            self._break(UpstreamTimeout("first_byte", retryable=True))
+
+    def close(self) -> None:
+        """Close an idle connection."""
+        self._receive = self._while_closed
+        self.deadline = _NEVER
+        self.pool.forget(self)
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Give up the call and the connection with it."""
+        if self._receive == self._while_closed:
+            return
+        self._waiter = None
+        self._break(UpstreamFailed("given up"))
+
+    def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
+        if self._receive == self._while_closed:
+            return
+        decoder = self._decoder
+        clean = reason.check(ConnectionDone) is not None
+        if decoder is not None and decoder.ends_at_close() and clean and self._waiter is not None:
+            self._complete(b"")
+            return
+        if self._answer is not None:
+            detail = "it closed in the middle of its answer"
+        elif self._heard:
+            detail = "it closed in the middle of its answer's head"
+        else:
+            detail = "it closed without an answer"
+        reused = self.served > 0
+        self._break(UpstreamFailed(detail, retryable=not self._heard, reused=reused))
+
+    def _break(self, error: GatewayError) -> None:
+        """End the connection, and the call on it with ``error``."""
+        waiter, call = self._waiter, self._call
+        self._call = self._answer = self._decoder = self._sink = self._waiter = None
+        self._receive = self._while_closed
+        self.deadline = _NEVER
+        self.pool.forget(self)
+        self.transport.abortConnection()
+        if call is not None and call.body is not None:
+            call.body.detach()
+        if waiter is not None:
+            waiter.fail(error)
+
+    def __repr__(self) -> str:
+        state = self._receive.__name__.removeprefix("_while_")
+        return f"<Connection {state} served={self.served}>"

@@ -1,0 +1,168 @@
+"""The connections to one instance: reused last-in first-out, bounded, a queue behind the bound.
+
+The mutable state is ``idle``, ``open`` and ``_queue``; ``open`` counts connections being made,
+lent and idle. A connection is in ``idle`` or lent, never both. `take` is the hot path and never
+waits; `borrow` returns a Deferred.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
+
+from rtgateway.config import Pool as PoolConfig
+from rtgateway.core.deadlines import Wheel
+from rtgateway.errors import GatewayError
+
+if TYPE_CHECKING:
+    from rtgateway.upstream.connection import Connection
+
+__all__ = ["Pool"]
+
+_NEVER = float("inf")
+
+Connect = Callable[["Pool", float], "Deferred[Connection]"]
+
+
+class Pool:
+    """See the module.
+
+    :param connect: makes a new connection for this pool within the given seconds.
+    :ivar deadline: when the call that waits longest must be told that there is no connection.
+    """
+
+    def __init__(self, settings: PoolConfig, connect: Connect, wheel: Wheel) -> None:
+        self._settings = settings
+        self._connect = connect
+        self._wheel = wheel
+        self.idle: list[Connection] = []
+        self.open = 0
+        self._queue: deque[tuple[float, float, Deferred[Connection]]] = deque()
+        self._closed = False
+        self.deadline = _NEVER
+        wheel.add(self, monotonic())
+
+    def take(self, now: float) -> Connection | None:
+        """An idle connection, the last used first, or None."""
+        idle = self.idle
+        while idle:
+            connection = idle.pop()
+            if connection.usable(now):
+                return connection
+            connection.close()
+        return None
+
+    def borrow(self, timeout: float, now: float) -> Deferred[Connection]:
+        """A fresh connection, once there is room for one.
+
+        :param timeout: seconds for connecting; waiting for room has its own bound.
+        The Deferred can be cancelled. It fails with `UpstreamFailed`, `UpstreamTimeout`, or a
+        503 `GatewayError` when the queue is full or its deadline passes.
+        """
+        if self.open >= self._settings.connections and self.idle:
+            self.idle[0].close()
+        if self.open < self._settings.connections:
+            return self._open(timeout)
+        if len(self._queue) >= self._settings.queue:
+            return fail(_no_room("Too many requests are waiting for this service"))
+        deferred: Deferred[Connection] = Deferred(self._dequeue)
+        deadline = now + self._settings.queue_timeout
+        self._queue.append((deadline, timeout, deferred))
+        if self.deadline == _NEVER:
+            self.deadline = deadline
+            self._wheel.touch(self, now)
+        return deferred
+
+    def release(self, connection: Connection) -> None:
+        """Take back a connection that can serve another request."""
+        now = monotonic()
+        connection.idle_since = now
+        queue = self._queue
+        if queue:
+            _, _, deferred = queue.popleft()
+            self._arm()
+            deferred.callback(connection)
+        elif len(self.idle) < self._settings.idle and not self._closed:
+            connection.deadline = now + self._settings.idle_timeout
+            self.idle.append(connection)
+        else:
+            connection.close()
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is gone or about to go; there may be room for a waiting call."""
+        if connection in self.idle:
+            self.idle.remove(connection)
+        self._wheel.discard(connection)
+        self._one_less()
+
+    def expired(self, now: float) -> None:
+        """The first in the queue has waited too long (called by the sweep)."""
+        queue = self._queue
+        late = []
+        while queue and queue[0][0] <= now:
+            late.append(queue.popleft()[2])
+        self._arm()
+        for deferred in late:
+            deferred.errback(_no_room("No connection to the service became free in time"))
+
+    def close(self) -> None:
+        """Close what is idle; what is lent is closed when it comes back."""
+        self._closed = True
+        for connection in list(self.idle):
+            connection.close()
+        self._wheel.discard(self)
+
+    @property
+    def waiting(self) -> int:
+        """Calls in the queue."""
+        return len(self._queue)
+
+    def _open(self, timeout: float) -> Deferred[Connection]:
+        self.open += 1
+        deferred = self._connect(self, timeout)
+
+        def failed(failure: Failure) -> Failure:
+            self._one_less()
+            return failure
+
+        def made(connection: Connection) -> Connection:
+            self._wheel.add(connection, monotonic())
+            return connection
+
+        return deferred.addCallbacks(made, failed)
+
+    def _one_less(self) -> None:
+        self.open -= 1
+        if self._queue and self.open < self._settings.connections:
+            _, timeout, deferred = self._queue.popleft()
+            self._arm()
+            self._open(timeout).addCallbacks(
+                self._hand_over, deferred.errback, callbackArgs=(deferred,)
+            )
+
+    def _hand_over(self, connection: Connection, deferred: Deferred[Connection]) -> None:
+        if deferred.called:  # cancelled while its connection was being made
+            self.release(connection)
+        else:
+            deferred.callback(connection)
+
+    def _dequeue(self, cancelled: Deferred[Connection]) -> None:
+        self._queue = deque(entry for entry in self._queue if entry[2] is not cancelled)
+        self._arm()
+
+    def _arm(self) -> None:
+        self.deadline = self._queue[0][0] if self._queue else _NEVER
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.open} open {len(self.idle)} idle {len(self._queue)} waiting>"
+
+
+def _no_room(message: str) -> GatewayError:
+    return GatewayError(
+        503, "upstream_busy", message, fault="gateway", headers=((b"Retry-After", b"1"),)
+    )

@@ -1,0 +1,365 @@
+"""One client connection: HTTP/1.1 heads and bodies in, exchanges started, answers out in order.
+
+The current state is the method that takes the next bytes: ``_head``, ``_body``, ``_early`` (bytes
+of the next request while this one is served: they stay unread and unparsed), ``_nothing``. One
+exchange at a time, so that answers can't overtake each other. Deadlines are an attribute that the
+sweep compares; no timer belongs to a connection.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import interfaces
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rtgateway.errors import BadRequest, ClientGone, GatewayError
+from rtgateway.gateway.body import RequestBody
+from rtgateway.gateway.exchange import Exchange, Pausable
+from rtgateway.net.tasks import Task
+from rtgateway.wire.body import BodyDecoder, LengthBody, decoder_for
+from rtgateway.wire.http1 import RequestHead, RequestParser
+from rtgateway.wire.proxy_protocol import ProxyHeader
+
+if TYPE_CHECKING:
+    from rtgateway.gateway.pipeline import Destination
+    from rtgateway.web.site import Edge
+
+__all__ = ["HTTPChannel"]
+
+_NEVER = float("inf")
+_RATE_WINDOW = 10.0
+"""Seconds over which the rate of a request body is judged."""
+_LINGER = 2.0
+"""Seconds for a client to read a last answer while it is still sending (RFC 9112, 9.6)."""
+_NO_BODY: BodyDecoder = LengthBody(0)
+
+
+@implementer(interfaces.IPushProducer)
+class HTTPChannel(Protocol):
+    """See the module. ``edge`` is the listener it was accepted on."""
+
+    transport: Any  # several interfaces at once: TCP transport, consumer, producer
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge = edge
+        self.site = edge.site
+        self.exchange: Exchange | None = None
+        self.source: Pausable | None = None
+        self.blocked = False
+        self.deadline = _NEVER
+        self._parser = RequestParser(edge.site.head_limits)
+        self._receive = self._head
+        self._task: Task | None = None
+        self._decoder = _NO_BODY
+        self._pending = b""
+        self._head_due = 0.0
+        self._reading_paused = False
+        self._pumping = False
+        self._lost = False
+        self._unsent = 0
+        self._heard = self._window = 0.0
+        self._window_bytes = 0
+
+    # -- the connection -----------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        self.write = transport.write
+        # Backpressure: told when the client takes no more, for as long as the connection lives.
+        transport.registerProducer(self, True)
+        edge = self.edge
+        if edge.tcp:
+            transport.setTcpNoDelay(True)
+        self.peer = edge.peer_of(transport)
+        if edge.proxy_protocol:
+            self._proxy_header = ProxyHeader()
+            self._receive = self._proxied
+        now = monotonic()
+        self._head_due = self.deadline = now + edge.site.timeouts.head
+        edge.site.opened(self, now)
+
+    def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
+        self._lost = True
+        self._receive = self._nothing
+        self.site.closed(self)
+        exchange, task = self.exchange, self._task
+        if exchange is None or task is None:
+            return
+        body_open = exchange.body is not None and not exchange.body.ended
+        route = exchange.route
+        if route is None or route.cancel or body_open:
+            task.cancel(ClientGone())
+        else:
+            # on_disconnect: finish. Nobody reads, so nothing holds the answer up.
+            exchange.error_code = "client_gone"
+            self.blocked = False
+            if self.source is not None:
+                self.source.resume()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._receive(data)
+
+    # -- states -----------------------------------------------------------------------------
+
+    def _proxied(self, data: bytes) -> None:
+        try:
+            result = self._proxy_header.feed(data)
+            if result is None:
+                return
+            self.peer = self.edge.proxied_peer(self.peer, result)
+        except BadRequest as error:
+            self._refuse(error)
+            return
+        self._receive = self._head
+        if result.rest:
+            self._head(result.rest)
+
+    def _head(self, data: bytes) -> None:
+        try:
+            head = self._parser.feed(data)
+        except BadRequest as error:
+            self._refuse(error)
+            return
+        if head is not None:
+            self._begin(head)
+        elif self._head_due == 0.0:
+            self._head_due = self.deadline = monotonic() + self.site.timeouts.head
+
+    def _body(self, data: bytes) -> None:
+        try:
+            self._take_body(data)
+        except GatewayError as error:
+            self._receive = self._nothing
+            if self.exchange is not None and self._task is not None:
+                self.exchange.keep_alive = False
+                self._task.cancel(error)
+
+    def _early(self, data: bytes) -> None:
+        self._pending += data
+        self.pause_reading()
+
+    def _nothing(self, data: bytes) -> None:
+        """Dropped: this connection has said its last."""
+
+    # -- one request --------------------------------------------------------------------------
+
+    def _begin(self, head: RequestHead) -> None:
+        now = monotonic()
+        self._head_due = 0.0
+        self.deadline = _NEVER
+        exchange = Exchange(self, head, now)
+        self.exchange = exchange
+        rest = self._parser.rest
+        refusal: GatewayError | None = None
+        if head.length:
+            exchange.body = RequestBody(self, head.length)
+            self._decoder = decoder_for(head.length, self.site.trailer_bytes)
+            self._receive = self._body
+            self._open_window(now)
+            if rest:
+                try:
+                    self._take_body(rest)
+                except GatewayError as error:
+                    self._receive = self._nothing
+                    refusal = error
+        else:
+            self._receive = self._early
+            if rest:
+                self._early(rest)
+        destination = self.site.admit(exchange, head, self.peer)
+        self._serve(exchange, refusal or destination)
+
+    def _serve(self, exchange: Exchange, destination: Destination) -> None:
+        task = Task(self.site.pipeline.serve(exchange, destination))
+        self._task = task
+        task.step()
+
+    def _take_body(self, data: bytes) -> None:
+        exchange, decoder = self.exchange, self._decoder
+        if exchange is None or exchange.body is None:
+            return
+        self._window_bytes += len(data)
+        self._heard = monotonic()
+        payload = decoder.feed(data)
+        if decoder.done:
+            self._receive = self._early
+            self.deadline = _NEVER
+            if decoder.rest:
+                self._early(decoder.rest)
+        if payload:
+            exchange.body.received(payload)
+        if decoder.done:
+            exchange.body.finished(decoder.trailers)
+
+    def _refuse(self, error: BadRequest) -> None:
+        """Answer what is not HTTP, and believe nothing more on this connection."""
+        now = monotonic()
+        self._receive = self._nothing
+        self.deadline = _NEVER
+        exchange = Exchange(self, None, now)
+        self.exchange = exchange
+        self.site.introduce(exchange, self.peer)
+        self._serve(exchange, error)
+
+    def done(self, exchange: Exchange) -> None:
+        """The exchange is over: the next one, or the end."""
+        self.exchange = self._task = None
+        if self._lost:
+            return
+        body = exchange.body
+        if not exchange.keep_alive or (body is not None and not body.ended):
+            self._last_words(exchange)
+            return
+        self._receive = self._head
+        if not self.blocked:
+            self.deadline = exchange.finished + self.site.timeouts.keep_alive
+        if self._pending:
+            if not self._pumping:
+                self._pump()
+        elif self._reading_paused:
+            self.resume_reading()
+
+    def _pump(self) -> None:
+        """Requests that came behind the last one, while the client reads their answers."""
+        self._pumping = True
+        try:
+            while self._pending and self.exchange is None and not self.blocked:
+                data, self._pending = self._pending, b""
+                self._receive(data)
+        finally:
+            self._pumping = False
+        if self.exchange is None and not self._pending and not self.blocked:
+            self.resume_reading()
+
+    def _last_words(self, exchange: Exchange) -> None:
+        """Close, so that the client gets its answer even if it is still sending (9.6)."""
+        now = monotonic()
+        self.deadline = now + (self.site.timeouts.write_stall if self.blocked else _LINGER)
+        self.site.wheel.touch(self, now)
+        unread = self._receive != self._early or bool(self._pending)
+        self._receive = self._nothing
+        self._pending = b""
+        if unread and self.edge.half_closes:
+            self.resume_reading()
+            self.transport.loseWriteConnection()
+        else:
+            self.transport.loseConnection()
+
+    def close_when_idle(self) -> None:
+        """Serve nothing more: now if nothing is being served, else after it (draining)."""
+        if self.exchange is not None:
+            self.exchange.keep_alive = False
+        elif not self._lost:
+            self._receive = self._nothing
+            self.transport.loseConnection()
+
+    # -- what an exchange does with its client ------------------------------------------------
+
+    def abort(self) -> None:
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.keep_alive = False
+            if exchange.version == 10:
+                # Only a reset tells an HTTP/1.0 client that what it has is not all.
+                self.transport.abortConnection()
+
+    def pause_reading(self) -> None:
+        if not self._reading_paused and not self._lost:
+            self._reading_paused = True
+            if self._receive == self._body:
+                self.deadline = _NEVER
+            self.transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        if self._reading_paused and not self._pending and not self._lost:
+            self._reading_paused = False
+            if self._receive == self._body:
+                self._open_window(monotonic())
+            self.transport.resumeProducing()
+
+    # -- the client takes no more (IPushProducer of our own transport) --------------------------
+
+    def pauseProducing(self) -> None:
+        self.blocked = True
+        now = monotonic()
+        self.deadline = now + self.site.timeouts.write_stall
+        self.site.wheel.touch(self, now)
+        self._unsent = self._bytes_unsent()
+        if self.source is not None:
+            self.source.pause()
+
+    def resumeProducing(self) -> None:
+        self.blocked = False
+        if self._lost:
+            return
+        if self._receive == self._nothing:
+            self.deadline = monotonic() + _LINGER
+        elif self._receive == self._body:
+            self._open_window(monotonic())
+        elif self.exchange is not None:
+            self.deadline = _NEVER
+        else:
+            self.deadline = monotonic() + self.site.timeouts.keep_alive
+        if self.source is not None:
+            self.source.resume()
+        elif self.exchange is None and self._pending and not self._pumping:
+            self._pump()
+
+    def stopProducing(self) -> None:
+        """The transport is closing; connectionLost follows."""
+
+    def _bytes_unsent(self) -> int:
+        return int(getattr(self.transport, "unsent", 0))
+
+    # -- deadlines --------------------------------------------------------------------------
+
+    def _open_window(self, now: float) -> None:
+        self._heard = self._window = now
+        self._window_bytes = 0
+        self.deadline = now + min(self.site.timeouts.body_idle, _RATE_WINDOW)
+
+    def expired(self, now: float) -> None:
+        """The deadline has passed (called by the sweep)."""
+        if self.blocked:
+            unsent = self._bytes_unsent()
+            if unsent < self._unsent:
+                self._unsent = unsent
+                self.deadline = now + self.site.timeouts.write_stall
+            else:
+                self.transport.abortConnection()
+        elif self._receive == self._body:
+            self._judge_body(now)
+        elif self._receive == self._nothing:
+            self.transport.abortConnection()
+        elif self.exchange is None and self._parser.between_messages:
+            self._receive = self._nothing
+            self.deadline = now + _LINGER
+            self.transport.loseConnection()
+        elif self.exchange is None:
+            self._refuse(BadRequest("The request took too long", status=408, code="timeout"))
+
+    def _judge_body(self, now: float) -> None:
+        timeouts = self.site.timeouts
+        elapsed = now - self._window
+        too_slow = elapsed >= _RATE_WINDOW and self._window_bytes < timeouts.body_rate * elapsed
+        if now - self._heard >= timeouts.body_idle or too_slow:
+            self._receive = self._nothing
+            self.deadline = _NEVER
+            if self.exchange is not None and self._task is not None:
+                self.exchange.keep_alive = False
+                self._task.cancel(
+                    GatewayError(408, "timeout", "The request body came too slowly", fault="client")
+                )
+            return
+        if elapsed >= _RATE_WINDOW:
+            self._window, self._window_bytes = now, 0
+        self.deadline = min(self._heard + timeouts.body_idle, self._window + _RATE_WINDOW)
+
+    def __repr__(self) -> str:
+        state = self._receive.__name__.removeprefix("_")
+        return f"<HTTPChannel {state} {self.exchange!r}>"

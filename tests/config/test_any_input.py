@@ -1,0 +1,116 @@
+"""Whatever is written: a configuration, or problems in words. Never anything else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from unittest import mock
+
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from rtgateway.config import Config, ConfigError, from_dict, from_environment, parse, yaml_document
+from rtgateway.config.reference import json_schema
+
+KEYS = sorted(
+    {key for model in json_schema()["$defs"].values() for key in model.get("properties", ())}
+    | set(Config.model_fields)
+)
+WORDS = (
+    "http://a",
+    "/x/{id}",
+    ":80",
+    "10.0.0.0/8",
+    "5s",
+    "1KiB",
+    "${A}",
+    "${A:-b}",
+    "x",
+    "",
+    "off",
+)
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.sampled_from(WORDS),
+    st.text(max_size=9),
+)
+keys = st.one_of(st.sampled_from(KEYS), st.text(max_size=5))
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=4)),
+    max_leaves=12,
+)
+documents = st.dictionaries(st.sampled_from(sorted(Config.model_fields)), values, max_size=5)
+
+
+class AnyInput(SynchronousTestCase):
+    """Random documents."""
+
+    def check(self, error: ConfigError) -> None:
+        """Every problem is one line that says where and what."""
+        self.assertTrue(error.problems)
+        for problem in error.problems:
+            self.assertEqual(len(str(problem).splitlines()), 1, repr(problem))
+            self.assertTrue(problem.message or (problem.found and problem.allowed), repr(problem))
+
+    @settings(max_examples=100, deadline=None)
+    @given(documents)
+    def test_mappings(self, mapping: dict[str, Any]) -> None:
+        """A mapping gives a configuration, or problems."""
+        try:
+            self.assertIsInstance(from_dict(mapping), Config)
+        except ConfigError as error:
+            self.check(error)
+
+    @settings(max_examples=60, deadline=None)
+    @given(documents)
+    def test_same_through_yaml(self, mapping: dict[str, Any]) -> None:
+        """A mapping written as JSON, which is YAML, too, gets as many problems, with lines."""
+        text = json.dumps(mapping, allow_nan=False) if _finite(mapping) else "{}"
+        try:
+            self.assertIsInstance(parse(text, env={"A": "a"}), Config)
+        except ConfigError as error:
+            self.check(error)
+            self.assertTrue(all(problem.line == 1 for problem in error.problems), str(error))
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.text(alphabet="ab01 \n\t:-[]{}&*!|>'\"#%,.$=<?\\\x00é", max_size=40))
+    def test_text(self, text: str) -> None:
+        """Random text is read as YAML, by both parsers alike, and as TOML, or refused in words."""
+        outcomes = []
+        for loader in (yaml_document._LOADER, yaml.SafeLoader):
+            with mock.patch.object(yaml_document, "_LOADER", loader):
+                outcomes.append(self.outcome(text, "yaml"))
+        self.assertEqual(*outcomes)
+        self.outcome(text, "toml")
+
+    def outcome(self, text: str, format: Any) -> bool:
+        """Whether ``text`` can be read."""
+        try:
+            parse(text, format=format, env={})
+        except ConfigError as error:
+            self.check(error)
+            return False
+        return True
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.one_of(values.map(lambda value: json.dumps(value)), st.text(max_size=20)))
+    def test_upstreams(self, text: str) -> None:
+        """Whatever UPSTREAMS holds."""
+        try:
+            self.assertIsInstance(from_environment({"UPSTREAMS": text}), Config)
+        except ConfigError as error:
+            self.check(error)
+
+
+def _finite(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True

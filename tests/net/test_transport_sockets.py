@@ -1,0 +1,54 @@
+"""Twisted's transports and ours are held to the same expectations, on real sockets.
+
+The classes named after Twisted show that the expectations are Twisted's own; the others that
+`rtgateway.net` fulfils them too, on Twisted's reactor and on ours.
+"""
+
+from __future__ import annotations
+
+# mypy: allow-untyped-calls
+from rtgateway.net.reactor import EpollReactor
+from tests.net.expectations import SocketExpectations, StreamExpectations, TcpExpectations
+from tests.net.wires import OurTcp, OurTls, OurUnix, TwistedTcp, TwistedTls, TwistedUnix
+
+
+class TwistedTcpTests(TwistedTcp, TcpExpectations):
+    """Twisted's TCP transport."""
+
+
+class TwistedUnixTests(TwistedUnix, SocketExpectations):
+    """Twisted's transport for Unix sockets."""
+
+
+class TwistedTlsTests(TwistedTls, StreamExpectations):
+    """Twisted's TLS over its TCP transport."""
+
+
+class TcpTests(OurTcp, TcpExpectations):
+    """Our TCP transport on Twisted's reactor."""
+
+
+class UnixTests(OurUnix, SocketExpectations):
+    """Our transport for Unix sockets on Twisted's reactor."""
+
+
+class TlsTests(OurTls, StreamExpectations):
+    """TLS over our transport on Twisted's reactor."""
+
+
+class ReactorTcpTests(OurTcp, TcpExpectations):
+    """Our TCP transport on our reactor."""
+
+    reactor_class = EpollReactor
+
+
+class ReactorUnixTests(OurUnix, SocketExpectations):
+    """Our transport for Unix sockets on our reactor."""
+
+    reactor_class = EpollReactor
+
+
+class ReactorTlsTests(OurTls, StreamExpectations):
+    """TLS over our transport on our reactor."""
+
+    reactor_class = EpollReactor
