@@ -120,7 +120,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
         # Flushed at once: the access log goes to the same place past Python's buffer.
         return Demo(reactor, f"{host}:{arguments.port}", say=partial(print, flush=True))
 
-    return serve(demo, "info")
+    return serve(demo, "warn")
 
 
 def serve(make: Callable[[Any], IService], log_level: str) -> int:

@@ -25,9 +25,9 @@ class GatewayError(Exception):
     """A request that can't be served as asked.
 
     :ivar status: the HTTP status that a client sees.
-    :ivar code: a stable word for programs (the ``error`` key of the JSON body, the log, metrics).
+    :ivar code: a stable word for programs (the ``error`` key of the JSON body, the log).
     :ivar message: one sentence for people; never contains what the client sent.
-    :ivar fault: who has to change something for it to work: ``client``, ``upstream`` or ``gateway``.
+    :ivar fault: who has to change something: ``client``, ``upstream`` or ``gateway``.
     :ivar retryable: whether another attempt (another instance, a fresh connection) may succeed.
     :ivar headers: extra response fields, such as ``Allow`` or ``WWW-Authenticate``.
     """
@@ -62,7 +62,7 @@ class BadRequest(GatewayError):
 
 
 class ClientGone(GatewayError):
-    """The client left before its answer was complete. Logged as 499, never sent, nobody's failure."""
+    """The client left before its answer was complete: 499 in the log, nobody's failure."""
 
     def __init__(self) -> None:
         super().__init__(499, "client_gone", "The client closed the connection", fault="client")

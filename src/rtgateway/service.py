@@ -107,7 +107,7 @@ class Gateway(Service):
         telemetry = Telemetry(self.metrics, self.statistics, self.access_log)
         heartbeat = config.sse.heartbeat
         pipeline = Pipeline(telemetry, Heartbeats(heartbeat, self.wheel) if heartbeat else None)
-        guard = Guard(config.admin, self.auth)
+        guard = Guard(config.admin, self.auth if config.auth.required else None)
         root, labels = make_root(self)
         self.site = Site(
             config,

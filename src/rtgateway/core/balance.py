@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-__all__ = ["Balancer", "Ewma", "LeastLoad", "Load"]
+__all__ = ["Balancer", "LeastLoad", "Load", "ewma"]
 
 
 class Load(Protocol):
@@ -79,23 +79,10 @@ class LeastLoad:
         return f"<LeastLoad turn={self._turn}>"
 
 
-class Ewma:
-    """An exponentially weighted moving average.
+def ewma(average: float, sample: float, alpha: float = 0.2) -> float:
+    """An exponentially weighted moving average that has taken ``sample`` in.
 
+    :param average: so far; 0.0 before the first sample, which then counts in full.
     :param alpha: weight of the newest sample, between 0 and 1.
-    :ivar value: the average; 0.0 before the first sample, which then counts in full.
     """
-
-    __slots__ = ("_alpha", "value")
-
-    def __init__(self, alpha: float = 0.2) -> None:
-        self._alpha = alpha
-        self.value = 0.0
-
-    def add(self, sample: float) -> None:
-        """Take a sample in."""
-        value = self.value
-        self.value = value + self._alpha * (sample - value) if value else sample
-
-    def __repr__(self) -> str:
-        return f"<Ewma {self.value:.6g}>"
+    return average + alpha * (sample - average) if average else sample

@@ -79,19 +79,30 @@ class Wheel:
             due += slot
             slot.clear()
         self._done = max(self._done, reached)
+        # Most items are not due for long: they share one slot, which is looked up once.
+        horizon = now + self._period
+        far = self._slot(horizon)
+        home = self._home
         for item in due:
-            if item.deadline <= now:
+            deadline = item.deadline
+            if deadline >= horizon:
+                far[item] = None
+                home[item] = far
+                continue
+            if deadline <= now:
                 late.append(item)
             self._place(item, now)
         return late
 
     def _place(self, item: Timed, now: float) -> None:
-        look = min(item.deadline, now + self._period)
-        # The first tick that is not before the deadline, but never one that has been done.
-        tick = max(int(look / self._tick), self._done) + 1
-        slot = self._slots[tick % len(self._slots)]
+        slot = self._slot(min(item.deadline, now + self._period))
         slot[item] = None
         self._home[item] = slot
+
+    def _slot(self, look: float) -> dict[Timed, None]:
+        # The first tick that is not before ``look``, but never one that has been done.
+        tick = max(int(look / self._tick), self._done) + 1
+        return self._slots[tick % len(self._slots)]
 
     def __len__(self) -> int:
         """How many items are watched."""

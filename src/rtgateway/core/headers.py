@@ -35,8 +35,10 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 # RFC 3986, 3.2.2: host = IP-literal / IPv4address / reg-name; reg-name is at most 255 long.
 # IPvFuture and zone identifiers name nothing that a gateway could serve.
+_NAME = rb"[A-Za-z0-9._~!$&'()*+,;=-]*"
 _HOST = re.compile(
-    rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2}){1,255})"
+    rb"(?:\[([0-9A-Fa-f:.]{2,45})\]"
+    rb"|(?=[^:]{1,255}(?::|\Z))" + _NAME + rb"(?:%[0-9A-Fa-f]{2}" + _NAME + rb")*)"
     rb"(?::([0-9]{0,5}))?"
 )
 _MAX_PORT = 65535

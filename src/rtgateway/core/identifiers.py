@@ -51,9 +51,12 @@ class RequestIds:
         return f"<RequestIds {self._prefix.decode('ascii')}>"
 
 
-def start_trace(ids: RequestIds, *, sampled: bool) -> bytes:
-    """A ``traceparent`` for a request that came without one."""
-    return b"00-%b-%b-%b" % (ids.next(), ids.next()[16:], b"01" if sampled else b"00")
+def start_trace(trace_id: bytes, sampled: bool) -> bytes:
+    """The value of a ``traceparent`` for a request that came without one.
+
+    :param trace_id: one of `RequestIds`; its second half, which no other has, names the span.
+    """
+    return b"00-%b-%b-%b" % (trace_id, trace_id[16:], b"01" if sampled else b"00")
 
 
 def valid_request_id(value: bytes) -> bool:

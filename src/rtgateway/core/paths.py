@@ -23,8 +23,9 @@ _DOT, _PERCENT, _BACKSLASH = b".%\\"
 def has_dot_segments(path: bytes) -> bool:
     """Whether any segment of ``path`` (raw, without query) is ``.`` or ``..`` or may become one."""
     # A number is searched for five times faster than a bytes object of length 1.
-    if _DOT not in path and _PERCENT not in path:
-        return False
-    if path.find(b"/.") < 0 and _PERCENT not in path and _BACKSLASH not in path:
+    if _DOT not in path:
+        if _PERCENT not in path or (path.find(b"%2e") < 0 and path.find(b"%2E") < 0):
+            return False
+    elif path.find(b"/.") < 0 and _PERCENT not in path and _BACKSLASH not in path:
         return path[:1] == b"."
     return _DOT_SEGMENT.search(path) is not None

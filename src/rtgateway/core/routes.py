@@ -20,13 +20,17 @@ rule. A rule that does not have the method never hides a less specific one that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 __all__ = ["Match", "MethodNotAllowed", "RouteTable", "Rule"]
 
 T = TypeVar("T")
+
+_MAX_RECENT = 2048
+_MAX_RECENT_PATH = 256
+"""Matches that are remembered, for what is asked again and again; bytes of their longest path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +50,12 @@ class Rule(Generic[T]):
 class Match(Generic[T]):
     """A rule's target, and the path behind what its prefix matched."""
 
-    __slots__ = ("_at", "_segments", "target")
+    __slots__ = ("rest", "target")
 
     def __init__(self, target: T, segments: list[bytes], at: int) -> None:
         self.target = target
-        self._segments = segments
-        self._at = at
-
-    @property
-    def rest(self) -> bytes:
-        """What follows the matched part; always begins with a slash."""
-        return b"/" + b"/".join(self._segments[self._at :])
+        #: What follows the matched part; always begins with a slash.
+        self.rest = b"/" + b"/".join(segments[at:])
 
     def __repr__(self) -> str:
         return f"<Match {self.target!r}>"
@@ -171,7 +170,7 @@ class RouteTable(Generic[T]):
     :raises ValueError: a rule's path does not begin with a slash.
     """
 
-    __slots__ = ("_any_host", "_hosts", "_rules", "_splits", "_wildcards")
+    __slots__ = ("_any_host", "_hosts", "_recent", "_rules", "_splits", "_wildcards")
 
     def __init__(self, rules: Iterable[Rule[T]]) -> None:
         self._any_host: _Place[T] = _Place()
@@ -179,6 +178,7 @@ class RouteTable(Generic[T]):
         self._wildcards: dict[bytes, _Place[T]] = {}
         self._rules = 0
         self._splits = 0
+        self._recent: dict[tuple[bytes, bytes, bytes], Match[T]] = {}
         for rule in rules:
             self._add(rule)
 
@@ -204,12 +204,30 @@ class RouteTable(Generic[T]):
         :param path: as received, without query. One that does not begin with a slash (``*``)
             matches nothing.
         """
+        recent = self._recent.get((host, method, path))
+        if recent is not None:
+            return recent
+        found = self._search(host, method, path)
+        if isinstance(found, Match) and len(path) <= _MAX_RECENT_PATH:
+            if len(self._recent) >= _MAX_RECENT:
+                self._recent.clear()
+            self._recent[host, method, path] = found
+        return found
+
+    def _search(
+        self, host: bytes, method: bytes, path: bytes
+    ) -> Match[T] | MethodNotAllowed | None:
         if not path.startswith(b"/"):
             return None
         segments = path.split(b"/", self._splits)
         refused: list[_End[T]] = []
-        if self._hosts or self._wildcards:
-            for root in self._roots(host):
+        root = self._hosts.get(host)
+        if root is not None:
+            found = root.search(segments, 1, method, refused)
+            if found is not None:
+                return found
+        if self._wildcards:
+            for root in self._above(host):
                 found = root.search(segments, 1, method, refused)
                 if found is not None:
                     return found
@@ -219,18 +237,14 @@ class RouteTable(Generic[T]):
             return MethodNotAllowed(tuple(sorted(methods)))
         return found
 
-    def _roots(self, host: bytes) -> list[_Place[T]]:
-        """The trees for named hosts that ``host`` matches, the most specific first."""
-        root = self._hosts.get(host)
-        roots = [] if root is None else [root]
-        if self._wildcards:
-            dot = host.find(b".")
-            while dot >= 0:
-                root = self._wildcards.get(host[dot + 1 :])
-                if root is not None:
-                    roots.append(root)
-                dot = host.find(b".", dot + 1)
-        return roots
+    def _above(self, host: bytes) -> Iterator[_Place[T]]:
+        """The trees for wildcards that ``host`` matches, the longest first."""
+        dot = host.find(b".")
+        while dot >= 0:
+            root = self._wildcards.get(host[dot + 1 :])
+            if root is not None:
+                yield root
+            dot = host.find(b".", dot + 1)
 
     def __repr__(self) -> str:
         return f"<RouteTable {self._rules} rules>"

@@ -71,7 +71,9 @@ class Demo(MultiService):
         super().startService()
         settings = config.from_dict(gateway_settings(self._address, instances.urls))
         make_service(settings, self._reactor).setServiceParent(self)
-        self._say("\n".join(instructions(self._address, instances.urls)))
+        # By then, signals are heeded: whoever reads this may press Ctrl-C at once.
+        text = "\n".join(instructions(self._address, instances.urls))
+        self._reactor.callWhenRunning(self._say, text)
 
 
 def gateway_settings(address: str, urls: Urls) -> dict[str, Any]:

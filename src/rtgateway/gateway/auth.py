@@ -27,7 +27,7 @@ class JwtAuth:
 
         :raises Unauthorized: no token, two of them, or one that is not valid now.
         """
-        value = exchange.header(b"authorization")
+        value = exchange.named.get(b"authorization")
         token = bearer_token(value) if value is not None else None
         if token is None:
             raise Unauthorized()

@@ -6,37 +6,25 @@ asks for, and reaches its client only through the `Client` protocol.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rtgateway.core.headers import HOP_BY_HOP, connection_options
+from rtgateway.core.headers import connection_options
 from rtgateway.gateway.body import BodySource, RequestBody
-from rtgateway.wire.http1 import Fields, RequestHead, ResponseHead
+from rtgateway.wire.http1 import Field, RequestHead, ResponseHead
+from rtgateway.wire.lines import Line, line_field, line_passed_on
 
 if TYPE_CHECKING:
     from rtgateway.core.tokens import Identity
     from rtgateway.gateway.route import Route
     from rtgateway.upstream.instance import Instance
 
-__all__ = ["Client", "Exchange", "Pausable"]
-
-_NO_FIELDS: Fields = []
+__all__ = ["Client", "Exchange", "Pausable", "passed_on"]
 
 _REPEATABLE = frozenset([b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"])
 
-_WRITTEN_HERE = HOP_BY_HOP | {
-    b"host",
-    b"content-length",
-    b"x-request-id",
-    b"traceparent",
-    b"forwarded",
-    b"x-forwarded-for",
-    b"x-forwarded-proto",
-    b"x-forwarded-host",
-    b"x-forwarded-port",
-}
-"""Request fields that are made anew for the next hop, or end at this one."""
-
-_PLAIN_CONNECTION = frozenset([b"", b"keep-alive", b"close", b"Keep-Alive", b"Close"])
+_PLAIN_CONNECTION = frozenset([None, b"keep-alive", b"close", b"Keep-Alive", b"Close"])
+"""Connection values that name no field."""
 
 
 class Pausable(Protocol):
@@ -73,40 +61,36 @@ class Exchange:
 
     :ivar target: path and query as the client wrote them (origin form).
     :ivar rest: what is left of the path behind the route's prefix; all of it if not stripped.
-    :ivar headers: ``(lower-cased name, name, value)``.
+    :ivar named: values of the fields that steer the gateway, see `wire.http1.RequestHead`.
     :ivar host: the Host field, or what an absolute target says.
     :ivar client_ip: the peer, or whom a trusted proxy speaks for.
     :ivar forwarding: the X-Forwarded-* and Forwarded lines for the next hop.
-    :ivar trace: the traceparent for the next hop, or empty.
+    :ivar trace: what follows the request id in the head for the next hop: the end of its line and,
+        unless tracing is off, the traceparent line.
     :ivar label: the route's label or a page's path, bounded in number.
     :ivar status: what the client was told; 499 if it left before.
     :ivar started_answering: the head of the answer is out.
     """
 
     __slots__ = (
-        "between_bytes_timeout",
         "body",
         "bytes_out",
         "chosen",
         "client",
         "client_ip",
-        "connect_timeout",
-        "connection_field",
         "error_code",
-        "expect",
         "finished",
         "first_byte",
-        "first_byte_timeout",
         "forwarding",
-        "headers",
         "host",
         "identity",
         "keep_alive",
         "kind",
         "label",
+        "lines",
         "method",
+        "named",
         "path",
-        "repeatable",
         "request_id",
         "rest",
         "route",
@@ -119,6 +103,15 @@ class Exchange:
         "version",
     )
 
+    # Set by web.site when it makes sense of the address.
+    client_ip: str
+    forwarding: bytes
+    host: bytes
+    path: bytes
+    request_id: bytes
+    rest: bytes
+    trace: bytes
+
     def __init__(self, client: Client, head: RequestHead | None, started: float) -> None:
         self.client = client
         self.started = started
@@ -129,47 +122,37 @@ class Exchange:
         self.chosen: Instance | None = None
         self.identity: Identity | None = None
         self.label = "unmatched"
-        self.request_id = b""
         self.status = 0
         self.bytes_out = 0
         self.error_code = ""
         self.kind = "http"
         self.started_answering = False
-        self.client_ip = ""
-        self.forwarding = b""
-        self.trace = b""
-        self.host = b""
         if head is None:
-            self.method = self.target = self.path = self.rest = b""
+            self.host = self.path = self.rest = b""
+            self.method = self.target = b""
             self.version = 11
-            self.headers = _NO_FIELDS
-            self.expect = self.connection_field = b""
+            self.lines: list[Line] = []
+            self.named: dict[bytes, bytes] = {}
             self.keep_alive = self.to_head = False
             return
         self.method = head.method
         self.target = head.target
         self.version = head.version
-        self.headers = head.fields
-        self.expect = head.expect
-        self.connection_field = head.connection
+        self.lines = head.lines
+        self.named = head.named
         self.keep_alive = head.keep_alive
         self.to_head = head.method == b"HEAD"
 
     # -- reading it -------------------------------------------------------------------------
 
-    def header(self, key: bytes) -> bytes | None:
-        """The value of a field that may stand once; None if it is missing or stands twice."""
-        found = None
-        for name, _, value in self.headers:
-            if name == key:
-                if found is not None:
-                    return None
-                found = value
-        return found
+    @property
+    def headers(self) -> list[Field]:
+        """``(lower-cased name, name, value)`` in the order received."""
+        return list(map(line_field, self.lines))
 
     def values(self, key: bytes) -> list[bytes]:
         """All values of a field, in order."""
-        return [value for name, _, value in self.headers if name == key]
+        return [value for (name, _, value), _, _ in self.lines if name == key]
 
     @property
     def bytes_in(self) -> int:
@@ -180,24 +163,25 @@ class Exchange:
         """Whether the client said that it wants trailer fields (RFC 9110, 10.1.4)."""
         if self.version != 11:
             return False
-        options = b",".join(self.values(b"te")).lower().split(b",")
+        options = self.named.get(b"te", b"").lower().split(b",")
         return b"trailers" in (option.strip() for option in options)
 
     # -- sending it on (upstream.call.Call) ---------------------------------------------------
 
-    def sent_by(self, route: Route) -> None:
-        """Take what the route says about this request."""
-        self.route = route
-        self.label = route.label
-        self.repeatable = self.method in _REPEATABLE
-        self.connect_timeout = route.connect
-        self.first_byte_timeout = route.first_byte
-        self.between_bytes_timeout = route.between_bytes
+    @property
+    def repeatable(self) -> bool:
+        return self.method in _REPEATABLE
 
     def head_for(self, instance: Instance) -> bytes:
         """The request head for ``instance``: the client's fields, without those of its hop."""
         route = self.route
         assert route is not None
+        connection = self.named.get(b"connection")
+        if connection in _PLAIN_CONNECTION:
+            own: Iterable[bytes] = map(line_passed_on, self.lines)
+        else:
+            listed = connection_options([connection or b""])
+            own = (line[1] for line in self.lines if line[0][0] not in listed)
         lines = [
             self.method,
             b" ",
@@ -206,21 +190,16 @@ class Exchange:
             b" HTTP/1.1\r\nHost: ",
             self.host if route.preserve_host and self.host else instance.authority,
             b"\r\n",
+            *own,
+            self.forwarding,
+            b"X-Request-Id: ",
+            self.request_id,
+            self.trace,
+            _VIA[self.version],
         ]
-        dropped = _WRITTEN_HERE
-        if self.connection_field not in _PLAIN_CONNECTION:
-            dropped = dropped | connection_options([self.connection_field])
-        for key, name, value in self.headers:
-            if key not in dropped:
-                lines += (name, b": ", value, b"\r\n")
-        lines += (self.forwarding, b"X-Request-Id: ", self.request_id, b"\r\n")
-        if self.trace:
-            lines += (b"traceparent: ", self.trace, b"\r\n")
-        lines.append(_VIA[self.version])
-        body = self.body
-        if body is not None:
-            lines.append(self._framing(body))
-        if b"te" in self.connection_field.lower() and self.takes_trailers:
+        if self.body is not None:
+            lines.append(self._framing(self.body))
+        if b"te" in self.named and self.takes_trailers:
             lines.append(b"TE: trailers\r\nConnection: TE\r\n")
         lines.append(b"\r\n")
         return b"".join(lines)
@@ -232,21 +211,21 @@ class Exchange:
 
     def interim(self, head: ResponseHead) -> None:
         """Pass on a 1xx answer (RFC 9110, 15.2), unless the client could not read it."""
-        if self.version != 11 or (head.status == 100 and not self.expect):
+        if self.version != 11 or (head.status == 100 and b"expect" not in self.named):
             return
-        dropped = HOP_BY_HOP
-        if head.connection not in _PLAIN_CONNECTION:
-            dropped = dropped | connection_options([head.connection])
-        lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
-        lines += [
-            b"%b: %b\r\n" % (name, value)
-            for key, name, value in head.fields
-            if key not in dropped and key != b"content-length"
-        ]
-        self.client.write(b"".join([*lines, b"\r\n"]))
+        self.client.write(b"".join([head.first_line, *passed_on(head), b"\r\n"]))
 
     def __repr__(self) -> str:
         return f"<Exchange {self.method.decode()} status={self.status} {self.chosen!r}>"
+
+
+def passed_on(head: ResponseHead) -> list[bytes]:
+    """The lines of an answer's head that go on to the client as they are."""
+    connection = head.named.get(b"connection")
+    if connection in _PLAIN_CONNECTION:
+        return list(map(line_passed_on, head.lines))
+    listed = connection_options([connection or b""])
+    return [line[1] for line in head.lines if line[0][0] not in listed]
 
 
 # RFC 9110, 7.6.3: with the version of the message that was received.

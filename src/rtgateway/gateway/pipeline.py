@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from rtgateway.errors import ClientGone, GatewayError
 from rtgateway.gateway import respond
 from rtgateway.gateway.exchange import Exchange
-from rtgateway.gateway.relay import Heartbeats, relay
+from rtgateway.gateway.relay import Heartbeats, relay_stream, relay_whole
 from rtgateway.gateway.route import Route
 from rtgateway.upstream.connection import Answer
 
@@ -52,13 +52,22 @@ class Pipeline:
 
     async def serve(self, exchange: Exchange, to: Destination) -> None:
         """Answer a request: by a service, by a page of our own, or with the error it is."""
+        answer: Answer | None = None
         try:
-            if isinstance(to, Route):
-                await self._proxy(exchange, to)
-            elif isinstance(to, GatewayError):
-                raise to
+            if to.__class__ is not Route:
+                await _without_service(exchange, to)
+                return
+            route = exchange.route = to
+            exchange.label = route.label
+            if route.auth is not None:
+                exchange.identity = route.auth.identify(exchange)
+            if exchange.body is not None:
+                exchange.body.bound(route.body_limit)
+            answer = await route.service.forward(exchange, route)
+            if answer.complete:
+                relay_whole(exchange, answer)
             else:
-                await to.answer(exchange)
+                await relay_stream(exchange, answer, self._heartbeats)
         except ClientGone as gone:
             exchange.status, exchange.error_code = gone.status, gone.code
         except GatewayError as error:
@@ -67,22 +76,17 @@ class Pipeline:
             log.failure("A request failed for a reason that is a bug of the gateway")
             respond.with_error(exchange, GatewayError(500, "internal", "Internal error"))
         finally:
+            if exchange.chosen is not None:
+                exchange.chosen.inflight -= 1
+            if answer is not None:
+                answer.abandon()
             exchange.finished = monotonic()
             self._observer.finished(exchange)
             exchange.client.done(exchange)
 
-    async def _proxy(self, exchange: Exchange, route: Route) -> None:
-        exchange.sent_by(route)
-        if route.auth is not None:
-            exchange.identity = route.auth.identify(exchange)
-        if exchange.body is not None:
-            exchange.body.bound(route.body_limit)
-        answer: Answer | None = None
-        try:
-            answer = await route.service.forward(exchange)
-            await relay(exchange, answer, self._heartbeats)
-        finally:
-            if exchange.chosen is not None:
-                route.service.finished(exchange.chosen)
-            if answer is not None:
-                answer.abandon()
+
+async def _without_service(exchange: Exchange, to: Destination) -> None:
+    if isinstance(to, GatewayError):
+        raise to
+    if not isinstance(to, Route):
+        await to.answer(exchange)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from rtgateway.core.headers import HOP_BY_HOP, connection_options
+from rtgateway.gateway.exchange import Exchange, passed_on
 from rtgateway.gateway.respond import connection_line, http_date
 from rtgateway.upstream.connection import Answer
 from rtgateway.wire.body import chunk, last_chunk
@@ -18,87 +18,91 @@ from rtgateway.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
     from rtgateway.core.deadlines import Wheel
-    from rtgateway.gateway.exchange import Exchange
 
-__all__ = ["is_event_stream", "relay"]
+__all__ = ["Heartbeats", "is_event_stream", "relay_stream", "relay_whole"]
 
 _NEVER = float("inf")
-_WRITTEN_HERE = HOP_BY_HOP | {b"content-length", b"x-request-id"}
-_PLAIN_CONNECTION = frozenset([b"", b"keep-alive", b"close", b"Keep-Alive", b"Close"])
 _VIA = b"Via: 1.1 rtgateway\r\n"
-
-_status_lines: dict[tuple[int, bytes], bytes] = {}
 
 
 def is_event_stream(head: ResponseHead) -> bool:
     """Whether an answer is a stream of server-sent events (HTML Standard, 9.2)."""
-    return head.content_type[:17].lower() == b"text/event-stream"
+    return head.named.get(b"content-type", b"")[:17].lower() == b"text/event-stream"
 
 
-async def relay(exchange: Exchange, answer: Answer, heartbeats: Heartbeats | None) -> None:
-    """Write ``answer`` to the client of ``exchange``; returns when its end is written.
+def relay_whole(exchange: Exchange, answer: Answer) -> None:
+    """Write an answer that has come whole, in one go."""
+    body = answer.body
+    chunked = _begin(exchange, answer)
+    lines = _head_lines(exchange, answer, chunked)
+    if chunked:
+        body = (chunk(body) if body else b"") + last_chunk(_trailers(exchange, answer))
+    lines.append(body)
+    exchange.client.write(b"".join(lines))
+
+
+async def relay_stream(exchange: Exchange, answer: Answer, heartbeats: Heartbeats | None) -> None:
+    """Write an answer as it comes; returns when its end is written.
 
     :raises UpstreamFailed: the answer broke off; what was promised can't be kept.
     """
-    client = exchange.client
-    head = answer.head
-    body = answer.body
-    exchange.status = head.status
-    exchange.first_byte = monotonic()
-    events = not answer.complete and is_event_stream(head)
-    chunked = head.length < 0 and exchange.version == 11 and not exchange.to_head
-    if exchange.body is not None and not exchange.body.ended:
-        # The rest of the request may never come, and then nothing behind it can be read.
-        exchange.keep_alive = False
-    if head.length < 0 and exchange.version == 10:
-        exchange.keep_alive = False
+    client, body = exchange.client, answer.body
+    chunked = _begin(exchange, answer)
     lines = _head_lines(exchange, answer, chunked)
-    exchange.started_answering = True
-    exchange.bytes_out = len(body)
-    if answer.complete:
-        if chunked:
-            body = (chunk(body) if body else b"") + last_chunk(_trailers(exchange, answer))
-        lines.append(body)
-        client.write(b"".join(lines))
-        return
     lines.append(chunk(body) if chunked and body else body)
     client.write(b"".join(lines))
-    await _stream(exchange, answer, chunked, heartbeats if events else None, events)
-
-
-async def _stream(
-    exchange: Exchange, answer: Answer, chunked: bool, heartbeats: Heartbeats | None, events: bool
-) -> None:
-    client = exchange.client
-    sink: Stream
+    events = is_event_stream(answer.head)
     if events:
         exchange.kind = "sse"
-        exchange.between_bytes_timeout = _NEVER
         answer.endless()
-    if heartbeats is not None and chunked and b"content-encoding" not in _keys(answer.head):
-        sink = EventStream(exchange, chunked, answer.body, heartbeats)
-    else:
-        sink = Stream(exchange, chunked)
-    client.source = answer
-    if client.blocked:
-        answer.pause()
-    else:
-        answer.resume()
-    instance = exchange.chosen
-    if events and instance is not None:
-        instance.streams += 1
-    try:
-        last = await answer.stream_to(sink)
-    finally:
-        client.source = None
-        sink.close()
-        if events and instance is not None:
-            instance.streams -= 1
+    sink = Stream(exchange, chunked)
+    # Comments can't be slipped into what is compressed, nor into what has a length.
+    open_text = chunked and b"content-encoding" not in answer.head.named
+    if events and heartbeats is not None and open_text:
+        sink = EventStream(exchange, chunked, body, heartbeats)
+    last = await _pass_on(exchange, answer, sink, events)
     exchange.bytes_out += len(last)
     if chunked:
         last = (chunk(last) if last else b"") + last_chunk(_trailers(exchange, answer))
     if last:
         client.write(last)
+
+
+async def _pass_on(exchange: Exchange, answer: Answer, sink: Stream, events: bool) -> bytes:
+    """Hand payload on until its end; the last of it."""
+    client, instance = exchange.client, exchange.chosen
+    client.source = answer
+    if client.blocked:
+        answer.pause()
+    else:
+        answer.resume()
+    if instance is not None:
+        instance.streams += events
+    try:
+        return await answer.stream_to(sink)
+    finally:
+        client.source = None
+        sink.close()
+        if instance is not None:
+            instance.streams -= events
+
+
+def _begin(exchange: Exchange, answer: Answer) -> bool:
+    """Take down what the client is told; whether it is told in chunks."""
+    head = answer.head
+    exchange.status = head.status
+    exchange.first_byte = monotonic()
+    exchange.started_answering = True
+    exchange.bytes_out = len(answer.body)
+    if exchange.body is not None and not exchange.body.ended:
+        # The rest of the request may never come, and then nothing behind it can be read.
+        exchange.keep_alive = False
+    if head.length >= 0:
+        return False
+    if exchange.version == 11:
+        return True
+    exchange.keep_alive = False
+    return False
 
 
 class Stream:
@@ -165,20 +169,8 @@ class EventStream(Stream):
 
 def _head_lines(exchange: Exchange, answer: Answer, chunked: bool) -> list[bytes]:
     head = answer.head
-    status = _status_lines.get((head.status, head.reason))
-    if status is None:
-        status = _new_status_line(head)
-    lines = [status]
-    dropped = _WRITTEN_HERE
-    if head.connection not in _PLAIN_CONNECTION:
-        dropped = dropped | connection_options([head.connection])
-    dated = False
-    for key, name, value in head.fields:
-        if key not in dropped:
-            lines += (name, b": ", value, b"\r\n")
-            if key == b"date":
-                dated = True
-    if not dated:
+    lines = [head.first_line, *passed_on(head)]
+    if b"date" not in head.named:
         lines.append(b"Date: %b\r\n" % http_date())
     if chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n")
@@ -189,18 +181,6 @@ def _head_lines(exchange: Exchange, answer: Answer, chunked: bool) -> list[bytes
         lines.append(connection_line(exchange))
     lines.append(b"\r\n")
     return lines
-
-
-def _new_status_line(head: ResponseHead) -> bytes:
-    if len(_status_lines) >= 512:
-        _status_lines.clear()
-    line = b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)
-    _status_lines[head.status, head.reason] = line
-    return line
-
-
-def _keys(head: ResponseHead) -> frozenset[bytes]:
-    return frozenset(key for key, _, _ in head.fields)
 
 
 def _trailers(exchange: Exchange, answer: Answer) -> list[tuple[bytes, bytes]]:

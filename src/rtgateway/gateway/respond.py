@@ -25,8 +25,8 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus} | {
     499: "Client Closed Request",
 }
 
-_WITH_STATUS_CODE = frozenset(["unauthorized", "forbidden", "not_found", "body_too_large"])
-"""Errors that keep ``{"statusCode", "error": <reason phrase>, "message"}``."""
+_WITH_STATUS_CODE = frozenset([401, 403, 413])
+"""Statuses of errors that keep ``{"statusCode", "error": <reason phrase>, "message"}``."""
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{status} {reason}</title>
@@ -119,7 +119,7 @@ def _wants_page(exchange: Exchange) -> bool:
 
 def _json(exchange: Exchange, error: GatewayError) -> bytes:
     body: dict[str, object]
-    if error.code in _WITH_STATUS_CODE:
+    if error.status in _WITH_STATUS_CODE or error.code == "not_found":
         body = {"statusCode": error.status, "error": reason_of(error.status)}
     else:
         body = {"error": error.code}

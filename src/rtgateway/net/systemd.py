@@ -22,9 +22,7 @@ def inherited_socket(which: int | str, environ: Mapping[str, str], pid: int) -> 
     names = _passed(environ, pid)
     if isinstance(which, int):
         if which >= len(names):
-            raise LookupError(
-                f"systemd passed {len(names)} sockets, so there is none numbered {which}"
-            )
+            raise LookupError(f"systemd passed no socket numbered {which} (passed: {len(names)})")
         number = which
     elif which in names:
         number = names.index(which)

@@ -126,11 +126,9 @@ class _Admitted(OptimisticWrite):
     def connectionLost(self, reason: Failure) -> None:
         # Twisted may call this more than once for a connection.
         leave, self.leave = self.leave, None
-        try:
-            super().connectionLost(reason)
-        finally:
-            if leave is not None:
-                leave(self.admitted_as)
+        if leave is not None:
+            leave(self.admitted_as)
+        super().connectionLost(reason)
 
 
 class _KeepsDescriptors(OptimisticWrite):

@@ -1,0 +1,1 @@
+"""What is known of requests when they are over: metrics, statistics, access log, pressure."""

@@ -8,11 +8,10 @@ Callers: ``observe.access_log``, once per request.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from time import gmtime, strftime
 from typing import TypeVar
-
-import orjson
 
 from rtgateway.observe.views import ExchangeView
 
@@ -49,18 +48,18 @@ _Outcome = tuple[bytes, int, str, str, str]
 class JsonLines:
     """One JSON object per line; times in UTC, durations in microseconds.
 
-    The members that every line has are put together here, at half the price of a JSON encoder;
-    one does the rest, and writes all values that come from outside.
+    Objects are put together here, at half the price of a JSON encoder. One writes the values that
+    come from outside: in ASCII, so that no terminal takes a part of them for a command.
     """
 
-    __slots__ = ("_addresses", "_agents", "_clock", "_outcomes", "_time", "_until")
+    __slots__ = ("_agents", "_clock", "_outcomes", "_texts", "_time", "_until")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._time = ""
         self._until = 0.0
         self._outcomes: _Memo[_Outcome] = _Memo(_outcome)
-        self._addresses: _Memo[str] = _Memo(_quoted)
+        self._texts: _Memo[str] = _Memo(json.dumps)
         self._agents: _Memo[bytes] = _Memo(_quoted_bytes)
 
     def line(self, exchange: ExchangeView) -> str:
@@ -68,11 +67,7 @@ class JsonLines:
         finished = exchange.finished
         if finished >= self._until:
             self._turn(finished)
-        agent = b""
-        for name, _, value in exchange.headers:
-            if name == b"user-agent":
-                agent = value[:_MAX_AGENT]
-                break
+        agent = exchange.named.get(b"user-agent", b"")[:_MAX_AGENT]
         path = exchange.path
         text = _quoted_bytes(path)[1:-1] if path.translate(None, _PLAIN) else path.decode()
         body = exchange.body
@@ -89,17 +84,28 @@ class JsonLines:
         )
         rest = ""
         if exchange.error_code or exchange.identity is not None or exchange.kind != "http":
-            rest = _particulars(exchange)
+            rest = self._particulars(exchange)
         # Of request ids only safe characters are kept (core.identifiers): no need to escape them.
         return (
             f'{{"time":"{self._time}","request_id":"{exchange.request_id.decode()}",'
-            f'"client_ip":{self._addresses[exchange.client_ip]},{self._outcomes[outcome]},'
+            f'"client_ip":{self._texts[exchange.client_ip]},{self._outcomes[outcome]},'
             f'"path":"{text}","bytes_in":{body.size if body is not None else 0},'
             f'"bytes_out":{exchange.bytes_out},'
-            f'"first_byte_us":{int((first_byte - started) * 1e6) if first_byte else "null"},'
-            f'"duration_us":{int((finished - started) * 1e6)},'
+            f'"first_byte_us":{int((first_byte - started) * 1e6 + 0.5) if first_byte else "null"},'
+            f'"duration_us":{int((finished - started) * 1e6 + 0.5)},'
             f'"user_agent":{self._agents[agent]}{rest}}}\n'
         )
+
+    def _particulars(self, exchange: ExchangeView) -> str:
+        """What most requests don't have."""
+        members = ""
+        if exchange.kind != "http":
+            members += f',"kind":{self._texts[exchange.kind]}'
+        if exchange.identity is not None:
+            members += f',"subject":{self._texts[exchange.identity.subject]}'
+        if exchange.error_code:
+            members += f',"error":{self._texts[exchange.error_code]}'
+        return members
 
     def _turn(self, finished: float) -> None:
         """The time of day has changed, by a millisecond at least."""
@@ -123,14 +129,15 @@ class CombinedLines:
         second = int(self._clock())
         if second != self._second:
             self._turn(second)
-        agent = referer = b"-"
-        for name, _, value in exchange.headers:
-            if name == b"user-agent":
-                agent = value[:_MAX_AGENT]
-            elif name == b"referer":
-                referer = value.partition(b"?")[0][:_MAX_AGENT]
+        named = exchange.named
+        agent = named.get(b"user-agent", b"-")[:_MAX_AGENT]
+        referer = named.get(b"referer", b"-").partition(b"?")[0][:_MAX_AGENT]
         identity = exchange.identity
-        user = _hexed(identity.subject.encode()) if identity is not None else ""
+        user = (
+            _hexed(identity.subject.encode(errors="backslashreplace"))
+            if identity is not None
+            else ""
+        )
         return (
             f"{_hexed(exchange.client_ip.encode()) or '-'} - {user.replace(' ', '%20') or '-'} "
             f'[{self._time}] "{exchange.method.decode("latin-1") or "-"} '
@@ -148,34 +155,15 @@ class CombinedLines:
 
 def _outcome(outcome: _Outcome) -> str:
     method, status, route, service, instance = outcome
-    members: dict[str, str | int] = {"method": method.decode("latin-1"), "status": status}
-    origin = {"route": route, "service": service, "instance": instance}
-    return _members(members | {key: value for key, value in origin.items() if value})
-
-
-def _particulars(exchange: ExchangeView) -> str:
-    """What most requests don't have."""
-    values: dict[str, str | int] = {}
-    if exchange.kind != "http":
-        values["kind"] = exchange.kind
-    if exchange.identity is not None:
-        values["subject"] = exchange.identity.subject
-    if exchange.error_code:
-        values["error"] = exchange.error_code
-    return f",{_members(values)}"
-
-
-def _members(values: dict[str, str | int]) -> str:
-    return orjson.dumps(values)[1:-1].decode()
-
-
-def _quoted(value: str) -> str:
-    return orjson.dumps(value).decode()
+    members = {"method": method.decode("latin-1"), "status": status, "route": route}
+    origin = {"service": service, "instance": instance}
+    members |= {key: value for key, value in origin.items() if value}
+    return json.dumps(members, separators=(",", ":"))[1:-1]
 
 
 def _quoted_bytes(value: bytes) -> str:
     # Latin-1 has a character for every byte: a line tells exactly what was sent.
-    return orjson.dumps(value.decode("latin-1")).decode()
+    return json.dumps(value.decode("latin-1"))
 
 
 def _hexed(value: bytes) -> str:

@@ -117,8 +117,10 @@ class Statistics:
 
     def retain(self, services: Iterable[ServiceView]) -> None:
         """Forget services and instances that are not among these (after a reload)."""
-        kept = {(service.name, "") for service in services} | {
-            (service.name, instance.label) for service in services for instance in service.instances
+        kept = {
+            (service.name, label)
+            for service in services
+            for label in ("", *(instance.label for instance in service.instances))
         }
         self._windows = {key: window for key, window in self._windows.items() if key in kept}
 

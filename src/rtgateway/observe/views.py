@@ -6,7 +6,7 @@ read; nothing is written back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from typing import Protocol
 
 __all__ = ["ExchangeView", "InstanceView", "PoolView", "ServiceView"]
@@ -84,10 +84,10 @@ class _IdentityView(Protocol):
 class ExchangeView(Protocol):
     """A request that is over. Times are monotonic seconds; ``first_byte`` is 0.0 if none came.
 
-    ``headers``: ``(lower-cased name, name, value)``. ``body``: the request's, if it had one, with
-    the bytes of payload that came. ``label``: what to call its address in metrics: a route's label,
-    a page's path, or "unmatched"; never more of them than are configured. ``error_code`` is empty
-    if nothing failed.
+    ``named``: fields by lower-cased name, User-Agent and Referer among them. ``body``: the
+    request's, if it had one, with the bytes of payload that came. ``label``: what to call its
+    address in metrics: a route's label, a page's path, or "unmatched"; never more of them than are
+    configured. ``error_code`` is empty if nothing failed.
     """
 
     @property
@@ -97,7 +97,7 @@ class ExchangeView(Protocol):
     @property
     def version(self) -> int: ...
     @property
-    def headers(self) -> Sequence[tuple[bytes, bytes, bytes]]: ...
+    def named(self) -> Mapping[bytes, bytes]: ...
     @property
     def client_ip(self) -> str: ...
     @property

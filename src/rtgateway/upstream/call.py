@@ -10,7 +10,7 @@ from typing import Protocol
 from rtgateway.upstream.instance import Instance
 from rtgateway.wire.http1 import ResponseHead
 
-__all__ = ["Body", "BodySink", "Call", "PayloadSink"]
+__all__ = ["Body", "BodySink", "Call", "Patience", "PayloadSink"]
 
 
 class BodySink(Protocol):
@@ -52,22 +52,34 @@ class PayloadSink(Protocol):
     def payload(self, data: bytes) -> None: ...
 
 
+class Patience(Protocol):
+    """How long to wait for an instance, in seconds."""
+
+    @property
+    def connect(self) -> float: ...
+    @property
+    def first_byte(self) -> float: ...
+    @property
+    def between_bytes(self) -> float: ...
+
+
 class Call(Protocol):
     """One request on its way to a service.
 
-    :ivar repeatable: whether sending it twice is safe (RFC 9110, 9.2.2: idempotent methods).
-    :ivar chosen: set by the service as soon as one is picked.
+    :ivar to_head: it is a HEAD request.
+    :ivar chosen: set by the service as soon as an instance is picked.
     """
 
     to_head: bool
-    repeatable: bool
     chosen: Instance | None
-    connect_timeout: float
-    first_byte_timeout: float
-    between_bytes_timeout: float
 
     @property
     def body(self) -> Body | None: ...
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether sending it twice is safe (RFC 9110, 9.2.2: idempotent methods)."""
+        ...
 
     def head_for(self, instance: Instance) -> bytes:
         """The request head to send to ``instance``, with its blank line."""

@@ -23,7 +23,7 @@ from rtgateway.wire.body import BodyDecoder, chunk, decoder_for, last_chunk
 from rtgateway.wire.http1 import HeadLimits, ResponseHead, ResponseParser
 
 if TYPE_CHECKING:
-    from rtgateway.upstream.call import Call, PayloadSink
+    from rtgateway.upstream.call import Call, Patience, PayloadSink
     from rtgateway.upstream.pool import Pool
 
 __all__ = ["Answer", "Connection"]
@@ -66,7 +66,7 @@ class Answer:
 
     def endless(self) -> None:
         """Silence in this answer is no fault: it is a stream of events."""
-        self._connection.deadline = _NEVER
+        self._connection.wait_for_ever()
 
     def abandon(self) -> None:
         """Nobody wants the rest."""
@@ -92,6 +92,8 @@ class Connection(Protocol):
         self._trailer_bytes = trailer_bytes
         self._receive = self._while_idle
         self._call: Call | None = None
+        self._patience: Patience
+        self._between_bytes = 0.0
         self._waiter: Waiter[Answer] | Waiter[bytes] | None = None
         self._answer: Answer | None = None
         self._decoder: BodyDecoder | None = None
@@ -103,13 +105,15 @@ class Connection(Protocol):
 
     # -- asking -----------------------------------------------------------------------------
 
-    def ask(self, call: Call, head: bytes, now: float) -> Waiter[Answer]:
+    def ask(self, call: Call, head: bytes, patience: Patience, now: float) -> Waiter[Answer]:
         """Send a request; its body, if any, follows as it comes from the client."""
         self._call = call
+        self._patience = patience
+        self._between_bytes = 0.0
         self._heard = False
         self._parser.to_head = call.to_head
         self._receive = self._while_head
-        self.deadline = now + call.first_byte_timeout
+        self.deadline = now + patience.first_byte
         waiter: Waiter[Answer] = Waiter()
         self._waiter = waiter
         body = call.body
@@ -147,7 +151,7 @@ class Connection(Protocol):
         if call.body.chunked:
             self.transport.write(last_chunk(trailers))
         if self._receive == self._while_head:
-            self.deadline = monotonic() + call.first_byte_timeout
+            self.deadline = monotonic() + self._patience.first_byte
 
     # -- the instance takes no more (IPushProducer of our own transport) ------------------------
 
@@ -157,7 +161,7 @@ class Connection(Protocol):
         if call is not None and call.body is not None:
             call.body.pause()
             if self._sending and self._receive == self._while_head:
-                self.deadline = monotonic() + call.first_byte_timeout
+                self.deadline = monotonic() + self._patience.first_byte
 
     def resumeProducing(self) -> None:
         self._blocked = False
@@ -195,35 +199,35 @@ class Connection(Protocol):
 
     def _while_head(self, data: bytes) -> None:
         self._heard = True
-        head = self._parser.feed(data)
+        parser = self._parser
+        head = parser.feed(data)
+        if head is not None and head.status < 200:
+            head = self._interim(head)
         if head is None:
             return
-        while head.status < 200:
+        rest = parser.rest
+        length = head.length
+        answer = Answer(self, head)
+        if length == len(rest):
+            answer.body = rest
+            answer.complete = True
+            waiter = cast("Waiter[Answer]", self._waiter)
+            self._release(head.keep_alive)
+            waiter.succeed(answer)
+        elif 0 <= length < len(rest):
+            raise UpstreamFailed("it sent bytes behind the end of its answer")
+        else:
+            self._begin_streaming(answer, rest)
+
+    def _interim(self, head: ResponseHead | None) -> ResponseHead | None:
+        """Pass on 1xx answers; the head of the real one if it came with them."""
+        while head is not None and head.status < 200:
             if head.status == 101:
                 raise UpstreamFailed("it switched protocols without being asked")
             cast("Call", self._call).interim(head)
             rest = self._parser.rest
-            if not rest:
-                return
-            head = self._parser.feed(rest)
-            if head is None:
-                return
-        rest = self._parser.rest
-        answer = Answer(self, head)
-        length = head.length
-        waiter = cast("Waiter[Answer]", self._waiter)
-        self._waiter = None
-        if length == len(rest):
-            answer.body = rest
-            answer.complete = True
-            self._release(head.keep_alive)
-            waiter.succeed(answer)
-        elif 0 <= length < len(rest):
-            self._waiter = waiter
-            raise UpstreamFailed("it sent bytes behind the end of its answer")
-        else:
-            self._waiter = waiter
-            self._begin_streaming(answer, rest)
+            head = self._parser.feed(rest) if rest else None
+        return head
 
     def _begin_streaming(self, answer: Answer, rest: bytes) -> None:
         waiter = cast("Waiter[Answer]", self._waiter)
@@ -235,7 +239,6 @@ class Connection(Protocol):
                 raise UpstreamFailed("it sent bytes behind the end of its answer")
             answer.complete = True
             answer.trailers = decoder.trailers
-            self._waiter = None
             self._release(answer.head.keep_alive)
             waiter.succeed(answer)
             return
@@ -243,7 +246,8 @@ class Connection(Protocol):
         self._answer = answer
         self._decoder = decoder
         self._receive = self._while_body
-        self.deadline = monotonic() + cast("Call", self._call).between_bytes_timeout
+        self._between_bytes = self._patience.between_bytes
+        self.deadline = monotonic() + self._between_bytes
         waiter.succeed(answer)
         if self._sink is None and self._answer is answer:
             # Nobody reads yet (something is awaited in between): the kernel keeps the rest.
@@ -263,7 +267,7 @@ class Connection(Protocol):
         payload = decoder.feed(data)
         if not decoder.done:
             if not self._paused:
-                self.deadline = monotonic() + cast("Call", self._call).between_bytes_timeout
+                self.deadline = monotonic() + self._between_bytes
             if payload:
                 cast("PayloadSink", self._sink).payload(payload)
             return
@@ -276,29 +280,35 @@ class Connection(Protocol):
         waiter = cast("Waiter[bytes]", self._waiter)
         answer.complete = True
         answer.trailers = decoder.trailers
-        self._waiter = None
+        self._answer = self._decoder = self._sink = None
+        if self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
         self._release(answer.head.keep_alive)
         waiter.succeed(last)
 
     def _release(self, keep_alive: bool) -> None:
         """The answer is complete: back into the pool, or closed."""
-        call = self._call
-        unfinished = self._sending
-        self._call = self._answer = self._decoder = self._sink = None
+        call, self._call = self._call, None
+        self._waiter = None
         self.served += 1
         if call is not None and call.body is not None:
             call.body.detach()
-        if self._paused:
-            self._paused = False
-            self.transport.resumeProducing()
-        if keep_alive and not unfinished and not self._blocked:
+        if keep_alive and not (self._sending or self._blocked):
             self._receive = self._while_idle
             self.pool.release(self)
         else:
-            self._receive = self._while_closed
-            self.deadline = _NEVER
-            self.pool.forget(self)
-            self.transport.abortConnection() if unfinished else self.transport.loseConnection()
+            self._retire()
+
+    def _retire(self) -> None:
+        """Close what has served its last; at once if the instance still awaits a request body."""
+        self._receive = self._while_closed
+        self.deadline = _NEVER
+        self.pool.forget(self)
+        if self._sending:
+            self.transport.abortConnection()
+        else:
+            self.transport.loseConnection()
 
     # -- whoever reads the answer is slower ---------------------------------------------------
 
@@ -311,9 +321,12 @@ class Connection(Protocol):
     def resume(self) -> None:
         if self._paused:
             self._paused = False
-            if self._call is not None:
-                self.deadline = monotonic() + self._call.between_bytes_timeout
+            self.deadline = monotonic() + self._between_bytes
             self.transport.resumeProducing()
+
+    def wait_for_ever(self) -> None:
+        """Silence inside this answer is no fault."""
+        self.deadline = self._between_bytes = _NEVER
 
     # -- the end ----------------------------------------------------------------------------
 

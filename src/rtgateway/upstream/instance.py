@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rtgateway.config import Instance as InstanceConfig
-from rtgateway.core.balance import Ewma
+from rtgateway.core.balance import ewma
 
 if TYPE_CHECKING:
     from rtgateway.upstream.pool import Pool
@@ -27,11 +27,11 @@ class Instance:
     __slots__ = (
         "authority",
         "base",
-        "ewma",
         "host",
         "inflight",
         "label",
         "last_latency",
+        "latency",
         "pool",
         "port",
         "service",
@@ -53,17 +53,13 @@ class Instance:
         self.authority = (name if self.port == default else f"{name}:{self.port}").encode("ascii")
         self.inflight = 0
         self.streams = 0
-        self.ewma = Ewma()
+        self.latency = 0.0
         self.last_latency: float | None = None
-
-    @property
-    def latency(self) -> float:
-        return self.ewma.value
 
     def answered(self, seconds: float) -> None:
         """Count the time until an answer's head."""
         self.last_latency = seconds
-        self.ewma.add(seconds)
+        self.latency = ewma(self.latency, seconds)
 
     def __repr__(self) -> str:
         return f"<Instance {self.label} {self.inflight} in flight {self.pool!r}>"

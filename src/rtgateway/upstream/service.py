@@ -7,8 +7,8 @@ from time import monotonic
 
 from rtgateway.core.balance import Balancer
 from rtgateway.errors import GatewayError, UpstreamFailed
-from rtgateway.upstream.call import Call
-from rtgateway.upstream.connection import Answer, Connection
+from rtgateway.upstream.call import Call, Patience
+from rtgateway.upstream.connection import Answer
 from rtgateway.upstream.instance import Instance
 
 __all__ = ["Service"]
@@ -24,11 +24,11 @@ class Service:
         self.instances = tuple(instances)
         self._balancer = balancer
 
-    async def forward(self, call: Call) -> Answer:
+    async def forward(self, call: Call, patience: Patience) -> Answer:
         """Send ``call`` to an instance.
 
-        The instance is left on ``call`` with its in-flight count raised; whoever called gives it
-        back with `finished`, whatever happens.
+        The instance is left on ``call`` with its in-flight count raised; whoever called lowers it
+        when the answer is over, whatever happens.
 
         :raises GatewayError: 502, 503 or 504.
         """
@@ -43,34 +43,31 @@ class Service:
         pool = instance.pool
         connection = pool.take(started)
         if connection is None:
-            connection = await pool.borrow(call.connect_timeout, started)
+            connection = await pool.borrow(patience.connect, started)
         try:
-            answer = await self._ask(connection, call, instance, started)
+            answer = await connection.ask(call, call.head_for(instance), patience, started)
         except UpstreamFailed as error:
             # RFC 9112, 9.3.1: an instance may close an idle connection at any time, also in the
             # moment in which it is used again.
             if not (error.reused and error.retryable and _repeatable(call)):
                 raise
-            connection = await pool.borrow(call.connect_timeout, monotonic())
-            answer = await self._ask(connection, call, instance, monotonic())
-        instance.answered(monotonic() - started)
-        return answer
-
-    async def _ask(
-        self, connection: Connection, call: Call, instance: Instance, now: float
-    ) -> Answer:
-        try:
-            return await connection.ask(call, call.head_for(instance), now)
-        except UpstreamFailed:
-            raise
+            answer = await self._once_more(call, instance, patience)
         except BaseException:
             connection.abort()
             raise
+        instance.answered(monotonic() - started)
+        return answer
 
     @staticmethod
-    def finished(instance: Instance) -> None:
-        """The call to ``instance`` is over."""
-        instance.inflight -= 1
+    async def _once_more(call: Call, instance: Instance, patience: Patience) -> Answer:
+        """Send ``call`` on a connection that nobody has used."""
+        now = monotonic()
+        connection = await instance.pool.borrow(patience.connect, now)
+        try:
+            return await connection.ask(call, call.head_for(instance), patience, now)
+        except BaseException:
+            connection.abort()
+            raise
 
     def __repr__(self) -> str:
         return f"<Service {self.name} {len(self.instances)} instances>"

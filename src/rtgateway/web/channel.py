@@ -171,7 +171,7 @@ class HTTPChannel(Protocol):
             self._receive = self._early
             if rest:
                 self._early(rest)
-        destination = self.site.admit(exchange, head, self.peer)
+        destination = self.site.admit(exchange, self.peer)
         self._serve(exchange, refusal or destination)
 
     def _serve(self, exchange: Exchange, destination: Destination) -> None:

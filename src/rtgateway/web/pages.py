@@ -216,7 +216,7 @@ async def _collect(exchange: Exchange) -> bytes:
     collected = _Collected()
     collected.pieces.append(body.attach(collected))
     if not body.ended:
-        if exchange.expect and exchange.version == 11:
+        if b"expect" in exchange.named and exchange.version == 11:
             exchange.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         await collected.over
     return b"".join(collected.pieces)

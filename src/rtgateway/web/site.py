@@ -31,7 +31,7 @@ from rtgateway.gateway.exchange import Exchange
 from rtgateway.gateway.pipeline import Destination, Page, Pipeline
 from rtgateway.gateway.route import Route
 from rtgateway.web.channel import HTTPChannel
-from rtgateway.wire.http1 import HeadLimits, RequestHead
+from rtgateway.wire.http1 import HeadLimits
 from rtgateway.wire.proxy_protocol import Proxied
 
 if TYPE_CHECKING:
@@ -48,9 +48,10 @@ class Peer:
 
     :ivar ip: the address in text, "" for a Unix socket.
     :ivar trusted: whether it is one of the configured proxies, and is believed.
+    :ivar block: the forwarding lines for requests to ``host``, which was the last one asked for.
     """
 
-    __slots__ = ("_block", "_host", "_port", "_proxies", "_scheme", "ip", "trusted")
+    __slots__ = ("_port", "_proxies", "_scheme", "block", "host", "ip", "trusted")
 
     def __init__(self, ip: str, scheme: bytes, port: int, proxies: TrustedProxies) -> None:
         self.ip = ip
@@ -58,8 +59,8 @@ class Peer:
         self._proxies = proxies
         self._scheme = scheme
         self._port = port
-        self._host = b""
-        self._block = b""
+        self.host = b"?"
+        self.block = b""
 
     def introduce(self, exchange: Exchange) -> None:
         """Tell the next hop for whom ``exchange`` is made, and the gateway too."""
@@ -73,11 +74,10 @@ class Peer:
                 self.ip, self._scheme, host, self._port, received
             )
             return
-        if host != self._host or not self._block:
-            self._host = host
-            self._block = forwarding_block(self.ip, self._scheme, host, self._port)
+        self.host = host
+        self.block = forwarding_block(self.ip, self._scheme, host, self._port)
         exchange.client_ip = self.ip
-        exchange.forwarding = self._block
+        exchange.forwarding = self.block
 
     def __repr__(self) -> str:
         return f"<Peer {self.ip or 'unix'}{' trusted' if self.trusted else ''}>"
@@ -112,7 +112,7 @@ class Site:
         self._services = frozenset(config.services) if config.builtin_routes else None
         self._ids = request_ids
         self._tracing = config.tracing
-        self._hosts: dict[bytes, bytes] = {}
+        self._hosts: dict[bytes | None, bytes] = {}
 
     # -- connections --------------------------------------------------------------------------
 
@@ -132,70 +132,84 @@ class Site:
 
     # -- requests -----------------------------------------------------------------------------
 
-    def admit(self, exchange: Exchange, head: RequestHead, peer: Peer) -> Destination:
+    def admit(self, exchange: Exchange, peer: Peer) -> Destination:
         """Make sense of a request's address; where it goes, or the error that it is."""
-        refusal: GatewayError | None = None
-        host = b""
+        named = exchange.named
+        target = exchange.target
+        host = named.get(b"host")
+        name = self._hosts.get(host)
         try:
-            host = self._address(exchange, head)
-        except GatewayError as error:
-            refusal = error
-        self.introduce(exchange, peer)
-        if refusal is not None:
+            if name is None or target[0] != 0x2F or 0x23 in target:
+                host, name, target = self._unusual_address(exchange)
+            path = target.partition(b"?")[0]
+            if has_dot_segments(path):
+                raise BadRequest("The path has dot segments; send it resolved")
+        except BadRequest as refusal:
+            exchange.host = exchange.path = exchange.rest = b""
+            self.introduce(exchange, peer)
             return refusal
+        exchange.host = host or b""
+        exchange.path = path
+        exchange.rest = target
+        self.introduce(exchange, peer)
         if self.draining:
             exchange.keep_alive = False
-        if exchange.expect and exchange.expect.lower() != b"100-continue":
+        if b"expect" in named and named[b"expect"].lower() != b"100-continue":
             return GatewayError(
                 417, "expectation_failed", "Only 100-continue can be expected", fault="client"
             )
-        return self._find(exchange, host)
+        return self._find(exchange, name)
 
     def introduce(self, exchange: Exchange, peer: Peer) -> None:
         """Give ``exchange`` its request id, its trace and the address of its client."""
-        request_id = trace = b""
-        for key, _, value in exchange.headers:
-            if key == b"x-request-id":
-                request_id = value if not request_id and valid_request_id(value) else b""
-            elif key == b"traceparent":
-                trace = value if not trace and valid_traceparent(value) else b"?"
-        exchange.request_id = request_id or self._ids.next()
-        if trace and trace != b"?":
-            exchange.trace = trace
+        named = exchange.named
+        request_id = named.get(b"x-request-id")
+        if request_id is None or not valid_request_id(request_id):
+            exchange.request_id = trace_id = self._ids.next()
+        else:
+            exchange.request_id = request_id
+            trace_id = b""
+        trace = named.get(b"traceparent")
+        if trace is not None and valid_traceparent(trace):
+            exchange.trace = b"\r\ntraceparent: %b\r\n" % trace
         elif self._tracing.start:
-            exchange.trace = start_trace(self._ids, sampled=self._tracing.sampled)
-        peer.introduce(exchange)
+            trace = start_trace(trace_id or self._ids.next(), self._tracing.sampled)
+            exchange.trace = b"\r\ntraceparent: %b\r\n" % trace
+        else:
+            exchange.trace = b"\r\n"
+        if peer.trusted or exchange.host != peer.host:
+            peer.introduce(exchange)
+        else:
+            exchange.client_ip = peer.ip
+            exchange.forwarding = peer.block
 
-    def _address(self, exchange: Exchange, head: RequestHead) -> bytes:
-        """The host name to route by; sets host, target and path (RFC 9112, 3.2 and 3.3)."""
-        hosts, target = head.hosts, head.target
-        if len(hosts) != 1 and (hosts or head.version == 11):
-            raise BadRequest("There must be exactly one Host field")
-        host = hosts[0] if hosts else b""
-        if b"#" in target:
-            raise BadRequest("The request target has a fragment")
-        if head.method == b"CONNECT":
+    def _unusual_address(self, exchange: Exchange) -> tuple[bytes, bytes, bytes]:
+        """Host, the name in it, and target in origin form, of an address that is not plainly one.
+
+        :raises BadRequest: RFC 9112, 3.2 and 3.3.
+        """
+        target = exchange.target
+        host = exchange.named.get(b"host")
+        if host is None and exchange.version == 11:
+            raise BadRequest("There must be a Host field")
+        if exchange.method == b"CONNECT":
             raise BadRequest("CONNECT is not served", status=501, code="not_implemented")
-        name = self._name_of(host) if hosts else b""
+        if 0x23 in target:
+            raise BadRequest("The request target has a fragment")
+        name = self._name_of(host) if host is not None else b""
         if target[0] != 0x2F:
-            host, target = self._other_form(head, host)
+            host, target = self._other_form(exchange.method, target, host or b"")
             name = self._name_of(host) if host else b""
             exchange.target = target
-        exchange.host = host
-        path, _, _ = target.partition(b"?")
-        if has_dot_segments(path):
-            raise BadRequest("The path has dot segments; send it resolved")
-        exchange.path = path
-        exchange.rest = target
-        return name
+        return host or b"", name, target
 
-    def _other_form(self, head: RequestHead, host: bytes) -> tuple[bytes, bytes]:
+    def _other_form(self, method: bytes, target: bytes, host: bytes) -> tuple[bytes, bytes]:
         """Host and origin-form target of an absolute-form or asterisk-form target."""
-        if head.target == b"*":
-            if head.method != b"OPTIONS":
+        if target == b"*":
+            if method != b"OPTIONS":
                 raise BadRequest("Only OPTIONS may have the target *")
             return host, b"*"
-        match = _ABSOLUTE.fullmatch(head.target)
+        match = _ABSOLUTE.fullmatch(target)
         if match is None:
             raise BadRequest("The request target is neither a path nor an absolute http URI")
         authority, rest = match.groups()
@@ -220,20 +234,16 @@ class Site:
         return name
 
     def _find(self, exchange: Exchange, host: bytes) -> Destination:
-        method = exchange.method
-        if method == b"TRACE":
-            return _not_allowed((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
-        if exchange.target == b"*":
-            return self._pages
-        found = self._routes.match(host, method, exchange.path)
+        found = self._routes.match(host, exchange.method, exchange.path)
+        if exchange.method == b"TRACE":
+            return _not_allowed(_ALL_BUT_TRACE)
         if found is None:
             return self._unknown_service(exchange) or self._pages
         if isinstance(found, MethodNotAllowed):
             return _not_allowed(found.allow)
         route = found.target
         if route.strip:
-            query = exchange.target[len(exchange.path) :]
-            exchange.rest = found.rest + query
+            exchange.rest = found.rest + exchange.target[len(exchange.path) :]
         return route
 
     def _unknown_service(self, exchange: Exchange) -> GatewayError | None:
@@ -248,6 +258,9 @@ class Site:
             return None
         message = f"No upstream configured for service: {service[:64]}"
         return GatewayError(404, "unknown_service", message, fault="client")
+
+
+_ALL_BUT_TRACE = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
 
 
 def _not_allowed(allow: tuple[bytes, ...]) -> GatewayError:

@@ -15,20 +15,12 @@ from dataclasses import dataclass
 
 import httptools
 
+from rtgateway.core.forwarded import FORWARDING_FIELDS
+from rtgateway.core.headers import HOP_BY_HOP
 from rtgateway.errors import BadRequest, UpstreamFailed
+from rtgateway.wire.lines import Field, Line, LineTable, line_field, named_fields
 
-__all__ = [
-    "Field",
-    "Fields",
-    "HeadLimits",
-    "RequestHead",
-    "RequestParser",
-    "ResponseHead",
-    "ResponseParser",
-]
-
-Field = tuple[bytes, bytes, bytes]
-Fields = list[Field]
+__all__ = ["Field", "HeadLimits", "RequestHead", "RequestParser", "ResponseHead", "ResponseParser"]
 
 _END = b"\r\n\r\n"
 _TOKEN_CHAR = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
@@ -47,71 +39,61 @@ class HeadLimits:
     count: int = 100
 
 
+REQUEST_FIELDS_WRITTEN_HERE = (
+    HOP_BY_HOP | FORWARDING_FIELDS | {b"host", b"content-length", b"x-request-id", b"traceparent"}
+)
+"""Request fields that are made anew for the next hop, or end at this one."""
+
+_REQUEST_LINES = LineTable(
+    dropped=REQUEST_FIELDS_WRITTEN_HERE,
+    named=frozenset(
+        b"host content-length transfer-encoding connection expect x-request-id traceparent "
+        b"authorization te user-agent referer".split()
+    ),
+    unkept=frozenset(b"authorization cookie proxy-authorization x-api-key".split()),
+)
+_known_request_line = _REQUEST_LINES.__getitem__
+
+
 class RequestHead:
     """A request as its head tells it.
 
-    :ivar fields: ``(lower-cased name, name, value)`` in the order received.
+    :ivar lines: the header lines in the order received.
+    :ivar named: the values of the fields that steer the gateway, by lower-cased name. One that
+        stands twice is joined by a comma (RFC 9110, 5.3), which is what none of them may hold.
     :ivar version: 10 or 11.
     :ivar length: bytes of the body, 0 if there is none, -1 if it is chunked.
-    :ivar hosts: the values of all Host fields (``web.channel`` judges them).
     """
 
-    __slots__ = (
-        "connection",
-        "expect",
-        "fields",
-        "hosts",
-        "keep_alive",
-        "length",
-        "method",
-        "target",
-        "version",
-    )
+    __slots__ = ("keep_alive", "length", "lines", "method", "named", "target", "version")
 
-    def __init__(self, method: bytes, target: bytes, version: int, fields: Fields) -> None:
+    def __init__(self, method: bytes, target: bytes, version: int, lines: list[Line]) -> None:
         self.method = method
         self.target = target
         self.version = version
-        self.fields = fields
+        self.lines = lines
+        self.named = named = named_fields(lines)
+        connection = named.get(b"connection")
+        if connection is None:
+            self.keep_alive = version == 11
+        else:
+            self.keep_alive = keeps_alive(connection, version)
         self.length = 0
-        self.hosts: list[bytes] = []
-        self.connection: bytes = b""
-        self.expect: bytes = b""
-        self.keep_alive = version == 11
-        self._interpret()
-
-    def _interpret(self) -> None:
-        length = coding = None
-        for key, _, value in self.fields:
-            if key not in _MEANINGFUL:
-                continue
-            if key == b"host":
-                self.hosts.append(value)
-            elif key == b"content-length":
-                length = value if length is None else b"twice"
-            elif key == b"transfer-encoding":
-                coding = value if coding is None else b"twice"
-            elif key == b"connection":
-                self.connection = self.connection + b"," + value if self.connection else value
-            else:
-                self.expect = value if not self.expect else b"twice"
-        if self.connection:
-            self.keep_alive = keeps_alive(self.connection, self.version)
-        if coding is not None:
-            self.length = self._chunked(coding, length)
-        elif length is not None:
-            self.length = _length(length)
+        if b"transfer-encoding" in named:
+            self.length = self._chunked(named)
+        elif b"content-length" in named:
+            self.length = _length(named[b"content-length"])
             if self.length < 0:
                 raise BadRequest("The Content-Length is not a single decimal number")
 
-    def _chunked(self, coding: bytes, length: bytes | None) -> int:
+    def _chunked(self, named: dict[bytes, bytes]) -> int:
         # RFC 9112, 6.1 and 6.3: both framings at once, or chunked in HTTP/1.0, is how requests
         # are smuggled; an intermediary that can't tell where a body ends must not forward it.
-        if length is not None:
+        if b"content-length" in named:
             raise BadRequest("Content-Length and Transfer-Encoding are both present")
         if self.version != 11:
             raise BadRequest("Transfer-Encoding is not known to HTTP/1.0")
-        coding = coding.lower()
+        coding = named[b"transfer-encoding"].lower()
         if coding == b"chunked":
             return -1
         if coding.endswith(b"chunked") and coding.count(b"chunked") == 1 and b"," in coding:
@@ -120,13 +102,13 @@ class RequestHead:
             )
         raise BadRequest("Transfer-Encoding does not end in a single chunked")
 
+    @property
+    def fields(self) -> list[Field]:
+        """``(lower-cased name, name, value)`` in the order received."""
+        return list(map(line_field, self.lines))
+
     def __repr__(self) -> str:
-        return f"<RequestHead {self.method.decode()} {len(self.fields)} fields>"
-
-
-_MEANINGFUL = frozenset(
-    [b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"]
-)
+        return f"<RequestHead {self.method.decode()} {len(self.lines)} fields>"
 
 
 def _length(value: bytes) -> int:
@@ -138,7 +120,10 @@ def _length(value: bytes) -> int:
 
 def keeps_alive(connection: bytes, version: int) -> bool:
     """Whether a message with this Connection value leaves its connection open (RFC 9112, 9.3)."""
-    options = {option.strip() for option in connection.lower().split(b",")}
+    connection = connection.lower()
+    if connection in (b"keep-alive", b"close"):
+        return connection == b"keep-alive"
+    options = {option.strip() for option in connection.split(b",")}
     if b"close" in options:
         return False
     return version == 11 or b"keep-alive" in options
@@ -150,28 +135,23 @@ class _Heads:
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
         self._partial = bytearray()
-        self._fields: Fields = []
         self._complete = False
         self.rest = b""
 
-    def _whole_head(self, data: bytes) -> bytes | None:
-        """All bytes from the start of a head on, once its blank line is among them.
+    def _gather(self, data: bytes) -> tuple[bytes, int]:
+        """All bytes from the start of a head on, and the index behind its blank line, or -1.
 
         llhttp sees nothing before that, so that no split of the bytes can change what it says.
         """
         partial = self._partial
-        if not partial and _END in data:
-            return data
         before = len(partial)
         partial += data
-        if partial.find(_END, max(0, before - 3)) < 0:
-            return None
+        end = partial.find(_END, max(0, before - 3))
+        if end < 0:
+            return b"", -1
         data = bytes(partial)
         partial.clear()
-        return data
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name.lower(), name, value))
+        return data, end + 4
 
     @property
     def between_messages(self) -> bool:
@@ -189,10 +169,6 @@ class RequestParser(_Heads):
     def __init__(self, limits: HeadLimits) -> None:
         super().__init__(limits)
         self._parser = httptools.HttpRequestParser(self)
-        self._target = b""
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
 
     def on_headers_complete(self) -> None:
         self._complete = True
@@ -206,42 +182,44 @@ class RequestParser(_Heads):
             data = self._without_blank_lines(data)
             if not data:
                 return None
-        whole = self._whole_head(data)
-        if whole is None:
-            self._check_partial()
-            return None
-        end = whole.index(_END) + 4
+        end = -1 if self._partial else data.find(_END) + 4
+        if end <= 3:
+            data, end = self._gather(data)
+            if end < 0:
+                self._check_partial()
+                return None
         if end > self._limits.line:
-            self._check_size(whole, end)
-        if end == len(whole):
+            self._check_size(data, end)
+        if end == len(data):
             self.rest = b""
         else:
-            self.rest = whole[end:]
-            whole = whole[:end]
-        return self._parse(whole)
+            self.rest = data[end:]
+            data = data[:end]
+        return self._parse(data)
 
     def _parse(self, head: bytes) -> RequestHead:
-        fields: Fields = []
-        self._fields = fields
-        self._target = b""
-        self._complete = False
-        upgrade = False
-        parser = self._parser
+        self._complete = upgrade = False
         try:
-            parser.feed_data(head)
+            self._parser.feed_data(head)
         except httptools.HttpParserUpgrade:
             # CONNECT, or a wish to switch protocols: an ordinary head to us.
             upgrade = True
         except httptools.HttpParserError as error:
             raise self._refusal(head, error) from None
+        # What llhttp has accepted is nothing but lines, each ended by CRLF.
+        first, *lines = head[:-4].split(b"\r\n")
+        try:
+            method, target, protocol = first.split(b" ")
+            version = _VERSIONS[protocol]
+        except ValueError:
+            raise BadRequest("The request line does not have three parts") from None
+        except KeyError:
+            raise _not_our_version() from None
         if not self._complete:
             raise BadRequest("The request head is malformed")
-        if len(fields) > self._limits.count:
+        if len(lines) > self._limits.count:
             raise BadRequest("Too many header fields", status=431, code="header_too_large")
-        version = _VERSIONS.get(parser.get_http_version(), 0)
-        if not version:
-            raise _not_our_version()
-        parsed = RequestHead(parser.get_method(), self._target, version, fields)
+        parsed = RequestHead(method, target, version, list(map(_known_request_line, lines)))
         # A parser that expects a body, or an upgrade, or the end, is never asked about another
         # message: it would take the next head for that body.
         if parsed.length or upgrade or not parsed.keep_alive:
@@ -293,65 +271,63 @@ class RequestParser(_Heads):
         return data
 
 
-_VERSIONS = {"1.1": 11, "1.0": 10}
+_VERSIONS = {b"HTTP/1.1": 11, b"HTTP/1.0": 10}
 
 
 def _not_our_version() -> BadRequest:
     return BadRequest("Only HTTP/1.0 and HTTP/1.1 are spoken here", status=505)
 
 
+_RESPONSE_LINES = LineTable(
+    dropped=HOP_BY_HOP | {b"content-length", b"x-request-id"},
+    named=frozenset(
+        b"content-length content-type transfer-encoding connection date content-encoding".split()
+    ),
+    unkept=frozenset([b"set-cookie"]),
+)
+_known_response_line = _RESPONSE_LINES.__getitem__
+_BODILESS = frozenset([*range(100, 200), 204, 304])
+
+
 class ResponseHead:
     """An answer as its head tells it.
 
+    :ivar first_line: the status line for the next hop, with its line end.
+    :ivar lines: the header lines in the order received.
+    :ivar named: as in `RequestHead`.
     :ivar length: bytes of the body; -1 chunked; -2 until the connection ends (RFC 9112, 6.3).
     :ivar announced: the Content-Length field as a number, or -1 where there is none; differs from
         ``length`` for answers without a body (HEAD, 304).
     """
 
-    __slots__ = (
-        "announced",
-        "connection",
-        "content_type",
-        "fields",
-        "keep_alive",
-        "length",
-        "reason",
-        "status",
-    )
+    __slots__ = ("announced", "first_line", "keep_alive", "length", "lines", "named", "status")
 
-    def __init__(
-        self, status: int, reason: bytes, version: int, fields: Fields, *, to_head: bool
-    ) -> None:
+    def __init__(self, status_line: _StatusLine, lines: list[Line], to_head: bool) -> None:
+        version, status, self.first_line = status_line
         self.status = status
-        self.reason = reason
-        self.fields = fields
-        self.connection: bytes = b""
-        self.content_type: bytes = b""
-        length = coding = None
-        for key, _, value in fields:
-            if key not in _TELLING:
-                continue
-            if key == b"content-length":
-                length = value if length is None else b"twice"
-            elif key == b"content-type":
-                self.content_type = value
-            elif key == b"connection":
-                self.connection = self.connection + b"," + value if self.connection else value
-            else:
-                coding = value if coding is None else b"twice"
-        self.announced = -1
-        if length is not None:
-            self.announced = _length(length)
-            if self.announced < 0:
-                raise _bad_answer("its Content-Length is not a single decimal number")
-        if coding is not None and (
-            version != 11 or length is not None or coding.lower() != b"chunked"
+        self.lines = lines
+        self.named = named = named_fields(lines)
+        length = named.get(b"content-length")
+        if length is None:
+            self.announced = -1
+        elif length.isdigit() and len(length) <= _MAX_LENGTH_DIGITS:
+            self.announced = int(length)
+        else:
+            raise _bad_answer("its Content-Length is not a single decimal number")
+        chunked = b"transfer-encoding" in named
+        if chunked and (
+            version != 11 or length is not None or named[b"transfer-encoding"].lower() != b"chunked"
         ):
             raise _bad_answer("its Transfer-Encoding is not a lone chunked")
-        self.length = self._framing(coding is not None, to_head)
-        self.keep_alive = self.length != -2 and (
-            keeps_alive(self.connection, version) if self.connection else version == 11
-        )
+        if to_head or length is None or status in _BODILESS:
+            self.length = self._framing(chunked, to_head)
+        else:
+            self.length = self.announced
+        connection = named.get(b"connection")
+        if connection is None:
+            self.keep_alive = version == 11 and self.length != -2
+        else:
+            self.keep_alive = keeps_alive(connection, version) and self.length != -2
 
     def _framing(self, chunked: bool, to_head: bool) -> int:
         status = self.status
@@ -368,11 +344,13 @@ class ResponseHead:
             return -1
         return self.announced if self.announced >= 0 else -2
 
+    @property
+    def fields(self) -> list[Field]:
+        """``(lower-cased name, name, value)`` in the order received."""
+        return list(map(line_field, self.lines))
+
     def __repr__(self) -> str:
-        return f"<ResponseHead {self.status} length={self.length} {len(self.fields)} fields>"
-
-
-_TELLING = frozenset([b"content-length", b"content-type", b"connection", b"transfer-encoding"])
+        return f"<ResponseHead {self.status} length={self.length} {len(self.lines)} fields>"
 
 
 def _bad_answer(detail: str) -> UpstreamFailed:
@@ -390,24 +368,10 @@ class ResponseParser(_Heads):
         super().__init__(limits)
         self.to_head = False
         self._parser = httptools.HttpResponseParser(self)
-        self._reason = b""
-        self._status = 0
-        self._version = 11
-        self._head_fields: Fields = []
         self._whole = False
 
-    def on_status(self, reason: bytes) -> None:
-        self._reason += reason
-
     def on_headers_complete(self) -> None:
-        if self._complete:
-            return  # a second message in the same read: its bytes are in ``rest``, and wrong there
         self._complete = True
-        parser = self._parser
-        self._status = parser.get_status_code()
-        self._version = _VERSIONS.get(parser.get_http_version(), 0)
-        # Trailers, and whatever stands behind the answer, arrive as late headers: elsewhere.
-        self._head_fields, self._fields = self._fields, []
 
     def on_message_complete(self) -> None:
         self._whole = True
@@ -417,40 +381,22 @@ class ResponseParser(_Heads):
 
         :raises UpstreamFailed: the stream is not HTTP; it can't be used any further.
         """
-        whole = self._whole_head(data)
-        if whole is None:
-            if len(self._partial) > self._limits.size:
-                raise _bad_answer("its head is too large")
-            if not _STATUS_LINE.startswith(self._partial[:9]) and self._partial[:9] != b"HTTP/1.0 ":
-                raise _bad_answer("it does not start with a status line")
-            return None
-        end = whole.index(_END) + 4
+        end = -1 if self._partial else data.find(_END) + 4
+        if end <= 3:
+            data, end = self._gather(data)
+            if end < 0:
+                self._check_partial()
+                return None
         if end > self._limits.size:
             raise _bad_answer("its head is too large")
-        self.rest = whole[end:] if end < len(whole) else b""
+        size = len(data)
+        self.rest = data[end:]
         # Most answers come whole in one read. Then llhttp sees the body too (it only counts it)
         # and is ready for the next message; else it is replaced. 1xx heads come in twos.
-        together = not self.to_head and whole[9:10] != b"1"
-        self._parse(whole if together else whole[:end])
-        if not 100 <= self._status <= 599:
-            raise _bad_answer("its status code is out of range")
-        if len(self._head_fields) > self._limits.count:
-            raise _bad_answer("it has too many header fields")
-        if not self._version:
-            raise _bad_answer("its HTTP version is neither 1.0 nor 1.1")
-        head = ResponseHead(
-            self._status, self._reason, self._version, self._head_fields, to_head=self.to_head
-        )
-        if not (together and self._whole and head.length == len(self.rest)):
-            self._parser = httptools.HttpResponseParser(self)
-        return head
-
-    def _parse(self, data: bytes) -> None:
-        self._fields = []
-        self._reason = b""
+        together = data[9] != 0x31 and not self.to_head
         self._whole = self._complete = False
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(data if together else data[:end])
         except httptools.HttpParserUpgrade:
             self._whole = False
         except httptools.HttpParserError as error:
@@ -460,6 +406,40 @@ class ResponseParser(_Heads):
             self._whole = False
         if not self._complete:
             raise _bad_answer("its head is malformed")
+        first, *lines = data[: end - 4].split(b"\r\n")
+        if len(lines) > self._limits.count:
+            raise _bad_answer("it has too many header fields")
+        head = ResponseHead(
+            _status_lines.get(first) or _status(first),
+            list(map(_known_response_line, lines)),
+            self.to_head,
+        )
+        if not (together and self._whole and head.length == size - end):
+            self._parser = httptools.HttpResponseParser(self)
+        return head
+
+    def _check_partial(self) -> None:
+        partial = self._partial
+        if len(partial) > self._limits.size:
+            raise _bad_answer("its head is too large")
+        if not b"HTTP/1.1 ".startswith(partial[:9]) and not b"HTTP/1.0 ".startswith(partial[:9]):
+            raise _bad_answer("it does not start with a status line")
 
 
-_STATUS_LINE = b"HTTP/1.1 "
+# RFC 9112, 4: the space before an empty reason may be missing in practice.
+_STATUS_LINE = re.compile(rb"(HTTP/1\.[01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_StatusLine = tuple[int, int, bytes]
+_status_lines: dict[bytes, _StatusLine] = {}
+
+
+def _status(line: bytes) -> _StatusLine:
+    """Version, status and the line for the client, of a status line that llhttp has accepted."""
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise _bad_answer("its status line is malformed")
+    status = int(match[2])
+    known = (_VERSIONS[match[1]], status, b"HTTP/1.1 %d %b\r\n" % (status, match[3] or b""))
+    if len(_status_lines) >= 512:
+        _status_lines.clear()
+    _status_lines[line] = known
+    return known
