@@ -24,9 +24,9 @@ bench-setup: ## install the other proxies that `make bench` compares with
 	@bench/setup.sh
 
 clean: ## remove .venv and everything generated
-	rm -rf .venv build dist _trial_temp* twistd.pid .coverage
+	rm -rf .venv build dist _trial_temp* tests.*/ twistd.pid .coverage
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	find src tests twisted bench -name __pycache__ -prune -exec rm -rf {} +
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | sed 's/\$$(PORT)/port $(PORT)/' | \

@@ -126,6 +126,29 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual(self.wheel.advance(100.2), [])
         self.assertEqual(self.wheel.advance(50.0), [])
 
+    def test_work_is_bounded(self) -> None:
+        """An item that is not due is looked at once in a period, and not at every tick."""
+        looks: list[float] = []
+
+        class Counting:
+            @property
+            def deadline(self) -> float:
+                looks.append(now)
+                return math.inf
+
+            @deadline.setter
+            def deadline(self, value: float) -> None:
+                raise AssertionError("the wheel moves no deadline")
+
+            expired = Waiter.expired
+
+        now = 100.0
+        self.wheel.add(Counting(), now)
+        while now < 120.0:
+            now += TICK
+            self.assertEqual(self.wheel.advance(now), [])
+        self.assertLessEqual(len(looks), 21)
+
     def test_repr(self) -> None:
         self.wheel.add(Waiter(), 0.0)
         self.assertEqual(repr(self.wheel), "<Wheel 1 items, tick 0.1 s, period 1.0 s>")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtgateway.core.identifiers import (
+    NOT_SAMPLED,
     RequestIds,
     start_trace,
     valid_request_id,
@@ -38,6 +39,12 @@ class RequestIdTests(SynchronousTestCase):
         low = sum(int(ids.next()[16:], 16) < 1 << 62 for _ in range(4000))
         self.assertTrue(950 < low < 1050, low)
 
+    def test_second_half_is_never_zero(self) -> None:
+        """It serves as a span's id, which must not be 0; it is odd, whatever the seed."""
+        for seed in range(50):
+            ids = RequestIds(b"%d" % seed)
+            self.assertEqual([int(ids.next(), 16) % 2 for _ in range(3)], [1, 1, 1])
+
     def test_clients_ids(self) -> None:
         """1 to 128 characters that can do no harm in a log or a header."""
         for value in (b"a", b"A-1.b_c~d:e/f+g=h@i", b"x" * 128):
@@ -53,7 +60,8 @@ class TraceTests(SynchronousTestCase):
     def test_started(self) -> None:
         """A started trace is valid and says whether it is sampled."""
         ids = RequestIds(b"seed")
-        sampled, not_sampled = start_trace(ids, sampled=True), start_trace(ids, sampled=False)
+        sampled = start_trace(ids.next())
+        not_sampled = start_trace(ids.next(), NOT_SAMPLED)
         self.assertTrue(valid_traceparent(sampled))
         self.assertTrue(valid_traceparent(not_sampled))
         self.assertTrue(sampled.endswith(b"-01"))

@@ -21,6 +21,8 @@ class DotSegmentTests(SynchronousTestCase):
             b"*",
             b"/a/b",
             b"/a.b/c.json",
+            b"/a%20b%2",
+            b"/a%2e%2eb/c",
             b"/.well-known/x",
             b"/...",
             b"/a/...",

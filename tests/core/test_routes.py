@@ -128,10 +128,9 @@ class SpecificityTests(RoutesTestCase):
         self.assertLeads(table, b"/", "all")
 
     def test_below_wins_over_prefix(self) -> None:
-        for rules in ([rule("/v1", "v1"), rule("/v1/*", "below")],):
-            table = RouteTable(rules)
-            self.assertLeads(table, b"/v1", "v1")
-            self.assertLeads(table, b"/v1/x", "below")
+        table = RouteTable([rule("/v1", "v1"), rule("/v1/*", "below")])
+        self.assertLeads(table, b"/v1", "v1")
+        self.assertLeads(table, b"/v1/x", "below")
 
     def test_first_of_equals(self) -> None:
         table = RouteTable([rule("/a", "first"), rule("/a", "second")])

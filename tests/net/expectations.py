@@ -14,7 +14,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPullProducer, IPushProducer
 from zope.interface import implementer
 
@@ -299,12 +299,12 @@ class StreamExpectations(Wire):
         server.to.write(b"after the end")
         server.to.abortConnection()
         await server.lost
-        self.assertIs(server.reason, ConnectionAborted)
+        self.assertIs(server.reason, self.aborted)
         client.to.resumeProducing()
         await client.lost
         self.assertLess(client.size, 4 * MANY)
         self.assertNotIn(b"after", client.received[-100:])
-        self.assertIs(client.reason, ConnectionLost)
+        self.assertIn(client.reason, self.abrupt)
 
     @on_loop
     async def test_abortConnection_inside_dataReceived_ends_it_once(self) -> None:
@@ -314,7 +314,7 @@ class StreamExpectations(Wire):
         await server.lost
         await client.lost
         self.assertEqual(server.events, ["made", "data", "lost"])
-        self.assertIs(server.reason, ConnectionAborted)
+        self.assertIs(server.reason, self.aborted)
 
     @on_loop
     async def test_an_error_in_dataReceived_is_logged_and_ends_the_connection(self) -> None:
@@ -379,43 +379,16 @@ class StreamExpectations(Wire):
         server, client = await self.pair()
         self.narrow(server)
         client.to.pauseProducing()
-        producer = Push(self, server.to, blocks=400)
+        producer = Push(self, server.to, blocks=100)
         producer.go()
         await self.until(lambda: "pause" in producer.events)
         self.assertGreater(producer.left, 0)
         client.to.resumeProducing()
-        await self.until(lambda: client.size == 400 * 32768)
+        await self.until(lambda: client.size == 100 * 32768)
         self.assertEqual(producer.events[:2], ["pause", "resume"])
         self.assertNotIn("stop", producer.events)
         self.assertTrue(all(a != b for a, b in pairwise(producer.events)), producer.events)
         await self.close(server, client)
-
-    @on_loop
-    async def test_a_pull_producer_is_asked_until_it_is_done(self) -> None:
-        server, client = await self.pair()
-        self.narrow(server)
-        blocks = [bytes([n]) * 50_000 for n in range(40)]
-        expected = b"".join(blocks)
-        producer = Pull(server.to, blocks)
-        await self.until(lambda: client.size == len(expected))
-        self.assertTrue(client.received == expected)
-        await self.until(lambda: producer.asked == 41)
-        server.to.write(b"!")
-        await self.until(lambda: client.received[-1:] == b"!")
-        await self.close(server, client)
-
-    @on_loop
-    async def test_closing_waits_for_the_producer(self) -> None:
-        server, client = await self.pair()
-        producer = Push(self, server.to, blocks=5)
-        server.to.loseConnection()
-        await self.turn(0.01)
-        self.assertEqual(server.reasons, [])
-        producer.go()
-        await client.lost
-        await server.lost
-        self.assertEqual(client.size, 5 * 32768)
-        self.assertEqual(producer.left, 0)
 
     @on_loop
     async def test_a_producer_is_stopped_when_the_connection_is_lost(self) -> None:
@@ -478,6 +451,33 @@ class SocketExpectations(StreamExpectations):
         await self.close(server, client)
 
     @on_loop
+    async def test_what_is_written_while_older_bytes_wait_comes_after_them(self) -> None:
+        server, client = await self.pair()
+        client.to.pauseProducing()
+        data = pattern(16 * 1024 * 1024)
+        server.to.write(data)
+        taken = b""
+        for _ in range(3):
+            await self.turn(0.02)
+            # From here on the kernel has room, and the reactor does not know yet.
+            taken += self.socket_of(client).recv(2_000_000)
+        server.to.write(b"the end")
+        client.to.resumeProducing()
+        await self.until(lambda: len(taken) + client.size == len(data) + 7)
+        self.assertTrue(taken + client.received == data + b"the end")
+        await self.close(server, client)
+
+    @on_loop
+    async def test_nothing_is_sent_after_abortConnection(self) -> None:
+        server, client = await self.pair()
+        server.to.abortConnection()
+        server.to.write(b"after the end")
+        server.to.writeSequence([b"after", b" the end"])
+        await server.lost
+        await client.lost
+        self.assertEqual(client.received, b"")
+
+    @on_loop
     async def test_closing_still_sends_what_is_written_before_the_loop_goes_on(self) -> None:
         server, client = await self.pair()
         server.to.write(b"one ")
@@ -486,6 +486,30 @@ class SocketExpectations(StreamExpectations):
         await client.lost
         await server.lost
         self.assertEqual(client.received, b"one two")
+
+    @on_loop
+    async def test_a_pull_producer_is_asked_until_it_is_done(self) -> None:
+        server, client = await self.pair()
+        self.narrow(server)
+        blocks = [bytes([n]) * 50_000 for n in range(40)]
+        expected = b"".join(blocks)
+        producer = Pull(server.to, blocks)
+        await self.until(lambda: client.size == len(expected))
+        self.assertTrue(client.received == expected)
+        await self.until(lambda: producer.asked == 41)
+        server.to.write(b"!")
+        await self.until(lambda: client.received[-1:] == b"!")
+        await self.close(server, client)
+
+    @on_loop
+    async def test_closing_waits_for_a_pull_producer(self) -> None:
+        server, client = await self.pair()
+        producer = Pull(server.to, [b"x" * 50_000 for _ in range(20)])
+        server.to.loseConnection()
+        await self.until(lambda: server.reasons and client.reasons)
+        self.assertEqual(client.size, 1_000_000)
+        self.assertEqual(producer.asked, 21)
+        self.assertFalse(producer.stopped)
 
     @on_loop
     async def test_half_close_lets_the_other_direction_go_on(self) -> None:
@@ -502,6 +526,7 @@ class SocketExpectations(StreamExpectations):
         await self.until(lambda: client.received == b"answer")
         server.to.loseConnection()
         await server.lost
+        await self.until(lambda: "read lost" in client.events)
         client.to.loseConnection()
         await client.lost
         self.assertEqual(server.events, ["made", "data", "read lost", "lost"])
@@ -528,7 +553,8 @@ class SocketExpectations(StreamExpectations):
         await server.lost
         self.assertEqual(server.received, b"all")
         self.assertIs(server.reason, ConnectionDone)
-        await client.lost
+        await self.until(lambda: "read lost" in client.events)
+        await self.close(client)
 
     @on_loop
     async def test_bytes_before_a_reset_are_not_lost_to_it(self) -> None:
@@ -573,8 +599,9 @@ class TcpExpectations(SocketExpectations):
         await self.until(lambda: server.received == b"in the clear")
         server.to.startTLS(self.server_tls())
         client.to.startTLS(self.upstream_tls())
-        client.to.write(b", then not")
-        await self.until(lambda: server.received == b"in the clear, then not")
+        # Twisted's startTLS gathers small writes by the reactor of the process: write enough.
+        client.to.write(b"s" * 100_000)
+        await self.until(lambda: server.size == 100_012)
         server.to.write(b"x" * 500_000)
         server.to.loseConnection()
         await client.lost

@@ -24,7 +24,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 __all__ = ["LoopTestCase", "Recorder", "on_loop"]
 
-LONG = 20.0
+LONG = 10.0
 """Seconds after which a test has hung."""
 
 S = TypeVar("S", bound="LoopTestCase")

@@ -8,47 +8,47 @@ from __future__ import annotations
 
 # mypy: allow-untyped-calls
 from rtgateway.net.reactor import EpollReactor
-from tests.net.expectations import SocketExpectations, StreamExpectations, TcpExpectations
+from tests.net import expectations as expected
 from tests.net.wires import OurTcp, OurTls, OurUnix, TwistedTcp, TwistedTls, TwistedUnix
 
 
-class TwistedTcpTests(TwistedTcp, TcpExpectations):
+class TwistedTcpTests(TwistedTcp, expected.TcpExpectations):
     """Twisted's TCP transport."""
 
 
-class TwistedUnixTests(TwistedUnix, SocketExpectations):
+class TwistedUnixTests(TwistedUnix, expected.SocketExpectations):
     """Twisted's transport for Unix sockets."""
 
 
-class TwistedTlsTests(TwistedTls, StreamExpectations):
+class TwistedTlsTests(TwistedTls, expected.StreamExpectations):
     """Twisted's TLS over its TCP transport."""
 
 
-class TcpTests(OurTcp, TcpExpectations):
+class TcpTests(OurTcp, expected.TcpExpectations):
     """Our TCP transport on Twisted's reactor."""
 
 
-class UnixTests(OurUnix, SocketExpectations):
+class UnixTests(OurUnix, expected.SocketExpectations):
     """Our transport for Unix sockets on Twisted's reactor."""
 
 
-class TlsTests(OurTls, StreamExpectations):
+class TlsTests(OurTls, expected.StreamExpectations):
     """TLS over our transport on Twisted's reactor."""
 
 
-class ReactorTcpTests(OurTcp, TcpExpectations):
+class ReactorTcpTests(OurTcp, expected.TcpExpectations):
     """Our TCP transport on our reactor."""
 
     reactor_class = EpollReactor
 
 
-class ReactorUnixTests(OurUnix, SocketExpectations):
+class ReactorUnixTests(OurUnix, expected.SocketExpectations):
     """Our transport for Unix sockets on our reactor."""
 
     reactor_class = EpollReactor
 
 
-class ReactorTlsTests(OurTls, StreamExpectations):
+class ReactorTlsTests(OurTls, expected.StreamExpectations):
     """TLS over our transport on our reactor."""
 
     reactor_class = EpollReactor

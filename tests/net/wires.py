@@ -11,6 +11,7 @@ from typing import Any, ClassVar, cast
 
 import trustme
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
@@ -42,6 +43,10 @@ class Wire(LoopTestCase):
     """Makes connected pairs. One subclass for each kind of transport."""
 
     secure: ClassVar = False
+    aborted: ClassVar[type[BaseException]] = ConnectionAborted
+    """What the protocol learns that aborted its connection."""
+    abrupt: ClassVar[tuple[type[BaseException], ...]] = (ConnectionLost,)
+    """What its peer may learn."""
 
     def factory(self, server: Recorder) -> Factory:
         factory = Factory()
@@ -76,7 +81,7 @@ class Wire(LoopTestCase):
 
     def narrow(self, protocol: Recorder) -> None:
         """Let the kernel take little at a time from this transport."""
-        self.socket_of(protocol).setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+        self.socket_of(protocol).setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
 
     async def close(self, *protocols: Recorder) -> None:
         """End connections that a test left open."""
@@ -145,6 +150,9 @@ class TwistedTcp(Wire):
 
 
 class TwistedUnix(Wire):
+    # There is no reset on a Unix socket.
+    abrupt = (ConnectionLost, ConnectionDone)
+
     def serve(self, factory: Factory) -> Any:
         return self.reactor.listenUNIX(self.temporary("s"), factory)
 
@@ -156,6 +164,7 @@ class TwistedUnix(Wire):
 
 class TwistedTls(TwistedTcp):
     secure = True
+    aborted = ConnectionLost
 
     def serve(self, factory: Factory) -> Any:
         secured = TLSMemoryBIOFactory(self.server_tls(), False, factory, self.reactor)
@@ -180,6 +189,9 @@ class OurTcp(Wire):
 
 
 class OurUnix(Wire):
+    # There is no reset on a Unix socket.
+    abrupt = (ConnectionLost, ConnectionDone)
+
     def serve(self, factory: Factory) -> Any:
         listener = Listener(unix=Path(self.temporary("s")))
         return listen(listener, factory, self.reactor, Gate(100, 100))
@@ -191,6 +203,7 @@ class OurUnix(Wire):
 
 class OurTls(Wire):
     secure = True
+    aborted = ConnectionLost
 
     def serve(self, factory: Factory) -> Any:
         tls = Tls(certificates=(self.files("gateway.test"),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -14,7 +15,7 @@ class Pool:
     waiting: int = 0
 
 
-@dataclass
+@dataclass(eq=False)
 class Instance:
     """An instance that does nothing."""
 
@@ -42,7 +43,7 @@ class Body:
     size: int = 0
 
 
-@dataclass
+@dataclass(eq=False)
 class Route:
     """A route to a service."""
 
@@ -63,7 +64,7 @@ class Exchange:
     method: bytes = b"GET"
     path: bytes = b"/api/users/1"
     version: int = 11
-    headers: tuple[tuple[bytes, bytes, bytes], ...] = ()
+    named: Mapping[bytes, bytes] = field(default_factory=dict)
     client_ip: str = "192.0.2.1"
     request_id: bytes = b"r-1"
     status: int = 200
@@ -80,7 +81,6 @@ class Exchange:
     identity: Identity | None = None
 
 
-def fields(**values: bytes) -> tuple[tuple[bytes, bytes, bytes], ...]:
-    """Header fields; underscores in names are hyphens."""
-    names = {key: key.replace("_", "-").encode() for key in values}
-    return tuple((names[key], names[key].title(), value) for key, value in values.items())
+def fields(**values: bytes) -> dict[bytes, bytes]:
+    """Header fields by their names; underscores in names are hyphens."""
+    return {key.replace("_", "-").encode(): value for key, value in values.items()}

@@ -26,9 +26,7 @@ class PressureTests(SynchronousTestCase):
         pressure = Pressure(Settings(max_event_loop_delay=1.0))
         pressure.sample(100.0)
         pressure.sample(100.0 + INTERVAL + 1.25)
-        self.assertEqual(
-            pressure.overloaded(), "event loop delay 1.25 s, at most 1 s allowed"
-        )
+        self.assertEqual(pressure.overloaded(), "event loop delay 1.25 s, at most 1 s allowed")
         self.assertEqual(pressure.delay, 1.25)
         pressure.sample(101.75 + INTERVAL)
         self.assertIsNone(pressure.overloaded())
@@ -46,9 +44,7 @@ class PressureTests(SynchronousTestCase):
         held = [1001]
         pressure = Pressure(Settings(max_rss=1000), memory=lambda: held[0])
         pressure.sample(100.0)
-        self.assertEqual(
-            pressure.overloaded(), "1001 bytes of memory in use, at most 1000 allowed"
-        )
+        self.assertEqual(pressure.overloaded(), "1001 bytes of memory in use, at most 1000 allowed")
         held[0] = 1000
         pressure.sample(100.0 + INTERVAL)
         self.assertIsNone(pressure.overloaded())

@@ -10,7 +10,14 @@ import re
 from binascii import hexlify
 from hashlib import blake2b
 
-__all__ = ["RequestIds", "start_trace", "valid_request_id", "valid_traceparent"]
+__all__ = [
+    "NOT_SAMPLED",
+    "SAMPLED",
+    "RequestIds",
+    "start_trace",
+    "valid_request_id",
+    "valid_traceparent",
+]
 
 _MASK = (1 << 64) - 1
 # 2**64 divided by the golden ratio, made even: added to an odd number again and again it visits
@@ -26,6 +33,10 @@ _IDS = rb"-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 _TRACEPARENT = re.compile(
     rb"00" + _IDS + rb"|(?!00|ff)[0-9a-f]{2}" + _IDS + rb"(?:-[\x21-\x7e]{0,200})?"
 )
+
+
+SAMPLED, NOT_SAMPLED = b"01", b"00"
+"""Trace flags: whether who comes next should record its part."""
 
 
 class RequestIds:
@@ -51,12 +62,12 @@ class RequestIds:
         return f"<RequestIds {self._prefix.decode('ascii')}>"
 
 
-def start_trace(trace_id: bytes, sampled: bool) -> bytes:
+def start_trace(trace_id: bytes, flags: bytes = SAMPLED) -> bytes:
     """The value of a ``traceparent`` for a request that came without one.
 
     :param trace_id: one of `RequestIds`; its second half, which no other has, names the span.
     """
-    return b"00-%b-%b-%b" % (trace_id, trace_id[16:], b"01" if sampled else b"00")
+    return b"00-%b-%b-%b" % (trace_id, trace_id[16:], flags)
 
 
 def valid_request_id(value: bytes) -> bool:

@@ -6,25 +6,20 @@ asks for, and reaches its client only through the `Client` protocol.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rtgateway.core.headers import connection_options
 from rtgateway.gateway.body import BodySource, RequestBody
 from rtgateway.wire.http1 import Field, RequestHead, ResponseHead
-from rtgateway.wire.lines import Line, line_field, line_passed_on
+from rtgateway.wire.lines import Line
 
 if TYPE_CHECKING:
     from rtgateway.core.tokens import Identity
     from rtgateway.gateway.route import Route
     from rtgateway.upstream.instance import Instance
 
-__all__ = ["Client", "Exchange", "Pausable", "passed_on"]
+__all__ = ["Client", "Exchange", "Pausable"]
 
 _REPEATABLE = frozenset([b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"])
-
-_PLAIN_CONNECTION = frozenset([None, b"keep-alive", b"close", b"Keep-Alive", b"Close"])
-"""Connection values that name no field."""
 
 
 class Pausable(Protocol):
@@ -82,12 +77,12 @@ class Exchange:
         "finished",
         "first_byte",
         "forwarding",
+        "head",
         "host",
         "identity",
         "keep_alive",
         "kind",
         "label",
-        "lines",
         "method",
         "named",
         "path",
@@ -112,8 +107,15 @@ class Exchange:
     rest: bytes
     trace: bytes
 
-    def __init__(self, client: Client, head: RequestHead | None, started: float) -> None:
+    def __init__(self, client: Client, head: RequestHead, started: float) -> None:
         self.client = client
+        self.head = head
+        self.method = head.method
+        self.target = head.target
+        self.version = head.version
+        self.named = head.named
+        self.keep_alive = head.keep_alive
+        self.to_head = head.method == b"HEAD"
         self.started = started
         self.first_byte = 0.0
         self.finished = 0.0
@@ -127,32 +129,17 @@ class Exchange:
         self.error_code = ""
         self.kind = "http"
         self.started_answering = False
-        if head is None:
-            self.host = self.path = self.rest = b""
-            self.method = self.target = b""
-            self.version = 11
-            self.lines: list[Line] = []
-            self.named: dict[bytes, bytes] = {}
-            self.keep_alive = self.to_head = False
-            return
-        self.method = head.method
-        self.target = head.target
-        self.version = head.version
-        self.lines = head.lines
-        self.named = head.named
-        self.keep_alive = head.keep_alive
-        self.to_head = head.method == b"HEAD"
 
     # -- reading it -------------------------------------------------------------------------
 
     @property
     def headers(self) -> list[Field]:
         """``(lower-cased name, name, value)`` in the order received."""
-        return list(map(line_field, self.lines))
+        return self.head.fields
 
     def values(self, key: bytes) -> list[bytes]:
         """All values of a field, in order."""
-        return [value for (name, _, value), _, _ in self.lines if name == key]
+        return [value for name, _, value in self.head.fields if name == key]
 
     @property
     def bytes_in(self) -> int:
@@ -166,6 +153,15 @@ class Exchange:
         options = self.named.get(b"te", b"").lower().split(b",")
         return b"trailers" in (option.strip() for option in options)
 
+    def drop(self, key: bytes) -> None:
+        """Pass on no field of this name."""
+        self.pass_on([line for line in self.head.lines if line[0][0] != key])
+
+    def pass_on(self, lines: list[Line]) -> None:
+        """Pass on these header lines instead of those received."""
+        head = self.head
+        self.head = RequestHead(head.method, head.target, head.version, lines)
+
     # -- sending it on (upstream.call.Call) ---------------------------------------------------
 
     @property
@@ -176,12 +172,6 @@ class Exchange:
         """The request head for ``instance``: the client's fields, without those of its hop."""
         route = self.route
         assert route is not None
-        connection = self.named.get(b"connection")
-        if connection in _PLAIN_CONNECTION:
-            own: Iterable[bytes] = map(line_passed_on, self.lines)
-        else:
-            listed = connection_options([connection or b""])
-            own = (line[1] for line in self.lines if line[0][0] not in listed)
         lines = [
             self.method,
             b" ",
@@ -190,7 +180,7 @@ class Exchange:
             b" HTTP/1.1\r\nHost: ",
             self.host if route.preserve_host and self.host else instance.authority,
             b"\r\n",
-            *own,
+            self.head.passed_on,
             self.forwarding,
             b"X-Request-Id: ",
             self.request_id,
@@ -199,6 +189,9 @@ class Exchange:
         ]
         if self.body is not None:
             lines.append(self._framing(self.body))
+        elif b"content-length" in self.named:
+            # RFC 9110, 8.6: an empty body is not the same as none to every service.
+            lines.append(b"Content-Length: 0\r\n")
         if b"te" in self.named and self.takes_trailers:
             lines.append(b"TE: trailers\r\nConnection: TE\r\n")
         lines.append(b"\r\n")
@@ -213,19 +206,10 @@ class Exchange:
         """Pass on a 1xx answer (RFC 9110, 15.2), unless the client could not read it."""
         if self.version != 11 or (head.status == 100 and b"expect" not in self.named):
             return
-        self.client.write(b"".join([head.first_line, *passed_on(head), b"\r\n"]))
+        self.client.write(head.passed_on + b"\r\n")
 
     def __repr__(self) -> str:
         return f"<Exchange {self.method.decode()} status={self.status} {self.chosen!r}>"
-
-
-def passed_on(head: ResponseHead) -> list[bytes]:
-    """The lines of an answer's head that go on to the client as they are."""
-    connection = head.named.get(b"connection")
-    if connection in _PLAIN_CONNECTION:
-        return list(map(line_passed_on, head.lines))
-    listed = connection_options([connection or b""])
-    return [line[1] for line in head.lines if line[0][0] not in listed]
 
 
 # RFC 9110, 7.6.3: with the version of the message that was received.

@@ -10,11 +10,12 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from rtgateway.gateway.exchange import Exchange, passed_on
+from rtgateway.gateway.exchange import Exchange
 from rtgateway.gateway.respond import connection_line, http_date
 from rtgateway.upstream.connection import Answer
 from rtgateway.wire.body import chunk, last_chunk
 from rtgateway.wire.http1 import ResponseHead
+from rtgateway.wire.lines import end_to_end
 
 if TYPE_CHECKING:
     from rtgateway.core.deadlines import Wheel
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Heartbeats", "is_event_stream", "relay_stream", "relay_whole"]
 
 _NEVER = float("inf")
-_VIA = b"Via: 1.1 rtgateway\r\n"
 
 
 def is_event_stream(head: ResponseHead) -> bool:
@@ -32,13 +32,11 @@ def is_event_stream(head: ResponseHead) -> bool:
 
 def relay_whole(exchange: Exchange, answer: Answer) -> None:
     """Write an answer that has come whole, in one go."""
-    body = answer.body
     chunked = _begin(exchange, answer)
-    lines = _head_lines(exchange, answer, chunked)
+    body = answer.body
     if chunked:
         body = (chunk(body) if body else b"") + last_chunk(_trailers(exchange, answer))
-    lines.append(body)
-    exchange.client.write(b"".join(lines))
+    exchange.client.write(_head(exchange, answer, chunked) + body)
 
 
 async def relay_stream(exchange: Exchange, answer: Answer, heartbeats: Heartbeats | None) -> None:
@@ -48,9 +46,8 @@ async def relay_stream(exchange: Exchange, answer: Answer, heartbeats: Heartbeat
     """
     client, body = exchange.client, answer.body
     chunked = _begin(exchange, answer)
-    lines = _head_lines(exchange, answer, chunked)
-    lines.append(chunk(body) if chunked and body else body)
-    client.write(b"".join(lines))
+    head = _head(exchange, answer, chunked)
+    client.write(head + (chunk(body) if chunked and body else body))
     events = is_event_stream(answer.head)
     if events:
         exchange.kind = "sse"
@@ -167,21 +164,25 @@ class EventStream(Stream):
         self._heartbeats.wheel.discard(self)
 
 
-def _head_lines(exchange: Exchange, answer: Answer, chunked: bool) -> list[bytes]:
+def _head(exchange: Exchange, answer: Answer, chunked: bool) -> bytes:
     head = answer.head
-    lines = [head.first_line, *passed_on(head)]
-    if b"date" not in head.named:
-        lines.append(b"Date: %b\r\n" % http_date())
+    length = head.announced
     if chunked:
-        lines.append(b"Transfer-Encoding: chunked\r\n")
-    elif head.announced >= 0:
-        lines.append(b"Content-Length: %d\r\n" % head.announced)
-    lines += (b"X-Request-Id: ", exchange.request_id, b"\r\n", _VIA)
+        framing = b"Transfer-Encoding: chunked\r\n"
+    else:
+        framing = b"Content-Length: %d\r\n" % length if length >= 0 else b""
+    if b"date" not in head.named:
+        framing += b"Date: %b\r\n" % http_date()
     if not exchange.keep_alive or exchange.version == 10:
-        lines.append(connection_line(exchange))
-    lines.append(b"\r\n")
-    return lines
+        framing += connection_line(exchange)
+    return b"%b%bX-Request-Id: %b\r\nVia: 1.1 rtgateway\r\n\r\n" % (
+        head.passed_on,
+        framing,
+        exchange.request_id,
+    )
 
 
 def _trailers(exchange: Exchange, answer: Answer) -> list[tuple[bytes, bytes]]:
-    return answer.trailers if answer.trailers and exchange.takes_trailers else []
+    if not answer.trailers or not exchange.takes_trailers:
+        return []
+    return end_to_end(answer.trailers, answer.head.named.get(b"connection"))

@@ -13,12 +13,12 @@ from http import HTTPStatus
 from time import time
 from typing import TYPE_CHECKING
 
-from rtgateway.errors import GatewayError
+from rtgateway.errors import BadRequest, GatewayError
 
 if TYPE_CHECKING:
     from rtgateway.gateway.exchange import Exchange
 
-__all__ = ["http_date", "own_head", "reason_of", "with_error"]
+__all__ = ["http_date", "own_head", "reason_of", "with_error", "with_nothing"]
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {
     413: "Payload Too Large",
@@ -76,12 +76,21 @@ def with_error(exchange: Exchange, error: GatewayError) -> None:
     body = (_page if page else _json)(exchange, error)
     kind = b"text/html; charset=utf-8" if page else b"application/json; charset=utf-8"
     body_open = exchange.body is not None and not exchange.body.ended
-    if body_open or error.code == "bad_request":
+    if body_open or isinstance(error, BadRequest):
         exchange.keep_alive = False
     head = own_head(exchange, error.status, kind, len(body), error.headers)
     exchange.started_answering = True
     exchange.bytes_out = 0 if exchange.to_head else len(body)
     exchange.client.write(head if exchange.to_head else head + body)
+
+
+def with_nothing(exchange: Exchange, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    """Answer ``exchange`` with 200 and an empty body."""
+    if exchange.body is not None and not exchange.body.ended:
+        exchange.keep_alive = False
+    exchange.status = 200
+    exchange.started_answering = True
+    exchange.client.write(own_head(exchange, 200, b"", 0, headers))
 
 
 def own_head(

@@ -56,11 +56,8 @@ class OptimisticWrite(_Transport):
             self._tempDataLen
             or self.dataBuffer
             or not self.connected
-            or not data
-            or self.disconnecting
             or self._writeDisconnecting
             or self._aborting
-            or self._broken
             or self.TLS
             or data.__class__ is not bytes
             # A pull producer is asked for more by doWrite, which runs only for buffered bytes.

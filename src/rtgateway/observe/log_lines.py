@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import gmtime, strftime
 from typing import TypeVar
 
-from rtgateway.observe.views import ExchangeView
+from rtgateway.observe.views import ChosenView, ExchangeView, RouteView
 
 __all__ = ["CombinedLines", "JsonLines"]
 
@@ -41,8 +41,8 @@ class _Memo(dict[K, str]):
         return text
 
 
-# Method, status, label of the address, service, label of the instance.
-_Outcome = tuple[bytes, int, str, str, str]
+# Method, status, label of the address, route, instance; the last two by identity.
+_Outcome = tuple[bytes, int, str, RouteView | None, ChosenView | None]
 
 
 class JsonLines:
@@ -73,14 +73,12 @@ class JsonLines:
         body = exchange.body
         started = exchange.started
         first_byte = exchange.first_byte
-        route = exchange.route
-        chosen = exchange.chosen
         outcome = (
             exchange.method,
             exchange.status,
             exchange.label,
-            route.service.name if route is not None else "",
-            chosen.label if chosen is not None else "",
+            exchange.route,
+            exchange.chosen,
         )
         rest = ""
         if exchange.error_code or exchange.identity is not None or exchange.kind != "http":
@@ -154,10 +152,12 @@ class CombinedLines:
 
 
 def _outcome(outcome: _Outcome) -> str:
-    method, status, route, service, instance = outcome
-    members = {"method": method.decode("latin-1"), "status": status, "route": route}
-    origin = {"service": service, "instance": instance}
-    members |= {key: value for key, value in origin.items() if value}
+    method, status, label, route, chosen = outcome
+    members = {"method": method.decode("latin-1"), "status": status, "route": label}
+    if route is not None:
+        members["service"] = route.service.name
+    if chosen is not None:
+        members["instance"] = chosen.label
     return json.dumps(members, separators=(",", ":"))[1:-1]
 
 

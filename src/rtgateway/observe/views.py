@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Sized
 from typing import Protocol
 
-__all__ = ["ExchangeView", "InstanceView", "PoolView", "ServiceView"]
+__all__ = ["ChosenView", "ExchangeView", "InstanceView", "PoolView", "RouteView", "ServiceView"]
 
 
 class PoolView(Protocol):
@@ -61,12 +61,12 @@ class _Named(Protocol):
     def name(self) -> str: ...
 
 
-class _RouteView(Protocol):
+class RouteView(Protocol):
     @property
     def service(self) -> _Named: ...
 
 
-class _ChosenView(Protocol):
+class ChosenView(Protocol):
     @property
     def label(self) -> str: ...
 
@@ -121,8 +121,8 @@ class ExchangeView(Protocol):
     @property
     def label(self) -> str: ...
     @property
-    def route(self) -> _RouteView | None: ...
+    def route(self) -> RouteView | None: ...
     @property
-    def chosen(self) -> _ChosenView | None: ...
+    def chosen(self) -> ChosenView | None: ...
     @property
     def identity(self) -> _IdentityView | None: ...

@@ -156,8 +156,19 @@ def _request_size(data: bytes) -> int | None:
         return None
     head = data[: end + 2]
     if _CHUNKED.search(head):
-        last = re.search(rb"(?:^|\r\n)0\r\n(?:[^\r]+\r\n)*\r\n", data[end + 4 :])
-        return end + 4 + last.end() if last else None
+        return _end_of_chunks(data, end + 4)
     length = _LENGTH.search(head)
     size = end + 4 + (int(length[1]) if length else 0)
     return size if len(data) >= size else None
+
+
+def _end_of_chunks(data: bytes, at: int) -> int | None:
+    """The index behind the chunked body that starts at ``at``; None if it is not complete."""
+    while (line := data.find(b"\r\n", at)) >= 0:
+        size = int(data[at:line].partition(b";")[0], 16)
+        if size == 0:
+            # The trailer section begins where the line of the last chunk ends.
+            last = data.find(b"\r\n\r\n", line)
+            return last + 4 if last >= 0 else None
+        at = line + 2 + size + 2
+    return None

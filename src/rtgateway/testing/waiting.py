@@ -36,13 +36,16 @@ async def eventually(condition: Callable[[], T | None], patience: float = PATIEN
     """
     clock: IReactorTime = the_reactor()
     deadline = clock.seconds() + patience
+    pause = 0.0
     while True:
         result = condition()
         if result:
             return result
         if clock.seconds() > deadline:
             raise AssertionError(f"not true within {patience} s: {condition!r} gives {result!r}")
-        await soon(0.005)
+        await soon(pause)
+        # At first every turn of the reactor, so that what happens at once is seen at once.
+        pause = min(pause + 0.0002, 0.005)
 
 
 def within(deferred: Deferred[T], patience: float = PATIENCE) -> Deferred[T]:

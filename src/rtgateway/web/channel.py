@@ -22,7 +22,8 @@ from rtgateway.gateway.body import RequestBody
 from rtgateway.gateway.exchange import Exchange, Pausable
 from rtgateway.net.tasks import Task
 from rtgateway.wire.body import BodyDecoder, LengthBody, decoder_for
-from rtgateway.wire.http1 import RequestHead, RequestParser
+from rtgateway.wire.http1 import NO_HEAD, RequestHead, RequestParser
+from rtgateway.wire.lines import end_to_end
 from rtgateway.wire.proxy_protocol import ProxyHeader
 
 if TYPE_CHECKING:
@@ -194,14 +195,16 @@ class HTTPChannel(Protocol):
         if payload:
             exchange.body.received(payload)
         if decoder.done:
-            exchange.body.finished(decoder.trailers)
+            connection = exchange.named.get(b"connection")
+            exchange.body.finished(end_to_end(decoder.trailers, connection))
 
     def _refuse(self, error: BadRequest) -> None:
         """Answer what is not HTTP, and believe nothing more on this connection."""
         now = monotonic()
         self._receive = self._nothing
         self.deadline = _NEVER
-        exchange = Exchange(self, None, now)
+        exchange = Exchange(self, NO_HEAD, now)
+        exchange.host = exchange.path = exchange.rest = b""
         self.exchange = exchange
         self.site.introduce(exchange, self.peer)
         self._serve(exchange, error)

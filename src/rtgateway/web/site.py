@@ -19,6 +19,8 @@ from rtgateway.core.deadlines import Wheel
 from rtgateway.core.forwarded import Received, TrustedProxies, forwarding_block, resolve
 from rtgateway.core.headers import host_name, valid_host
 from rtgateway.core.identifiers import (
+    NOT_SAMPLED,
+    SAMPLED,
     RequestIds,
     start_trace,
     valid_request_id,
@@ -29,9 +31,11 @@ from rtgateway.core.routes import MethodNotAllowed, RouteTable
 from rtgateway.errors import BadRequest, GatewayError
 from rtgateway.gateway.exchange import Exchange
 from rtgateway.gateway.pipeline import Destination, Page, Pipeline
+from rtgateway.gateway.respond import with_nothing
 from rtgateway.gateway.route import Route
 from rtgateway.web.channel import HTTPChannel
 from rtgateway.wire.http1 import HeadLimits
+from rtgateway.wire.lines import Line
 from rtgateway.wire.proxy_protocol import Proxied
 
 if TYPE_CHECKING:
@@ -111,7 +115,10 @@ class Site:
         self._pages = pages
         self._services = frozenset(config.services) if config.builtin_routes else None
         self._ids = request_ids
-        self._tracing = config.tracing
+        tracing = config.tracing
+        self._trace_flags = b""
+        if tracing.start:
+            self._trace_flags = SAMPLED if tracing.sampled else NOT_SAMPLED
         self._hosts: dict[bytes | None, bytes] = {}
 
     # -- connections --------------------------------------------------------------------------
@@ -154,10 +161,15 @@ class Site:
         self.introduce(exchange, peer)
         if self.draining:
             exchange.keep_alive = False
-        if b"expect" in named and named[b"expect"].lower() != b"100-continue":
-            return GatewayError(
-                417, "expectation_failed", "Only 100-continue can be expected", fault="client"
-            )
+        if b"expect" in named:
+            if named[b"expect"].lower() != b"100-continue":
+                return GatewayError(
+                    417, "expectation_failed", "Only 100-continue can be expected", fault="client"
+                )
+            if exchange.version == 10:
+                exchange.drop(b"expect")  # RFC 9110, 10.1.1: such a client does not wait
+        if b"max-forwards" in named and exchange.method == b"OPTIONS" and _last_hop(exchange):
+            return _END_OF_THE_WAY
         return self._find(exchange, name)
 
     def introduce(self, exchange: Exchange, peer: Peer) -> None:
@@ -172,11 +184,14 @@ class Site:
         trace = named.get(b"traceparent")
         if trace is not None and valid_traceparent(trace):
             exchange.trace = b"\r\ntraceparent: %b\r\n" % trace
-        elif self._tracing.start:
-            trace = start_trace(trace_id or self._ids.next(), self._tracing.sampled)
-            exchange.trace = b"\r\ntraceparent: %b\r\n" % trace
         else:
-            exchange.trace = b"\r\n"
+            if b"tracestate" in named:
+                exchange.drop(b"tracestate")  # Trace Context, 4.3: it belongs to another trace
+            if self._trace_flags:
+                trace = start_trace(trace_id or self._ids.next(), self._trace_flags)
+                exchange.trace = b"\r\ntraceparent: %b\r\n" % trace
+            else:
+                exchange.trace = b"\r\n"
         if peer.trusted or exchange.host != peer.host:
             peer.introduce(exchange)
         else:
@@ -193,7 +208,7 @@ class Site:
         if host is None and exchange.version == 11:
             raise BadRequest("There must be a Host field")
         if exchange.method == b"CONNECT":
-            raise BadRequest("CONNECT is not served", status=501, code="not_implemented")
+            raise _never_forwarded(exchange.method)
         if 0x23 in target:
             raise BadRequest("The request target has a fragment")
         name = self._name_of(host) if host is not None else b""
@@ -220,7 +235,8 @@ class Site:
         self._name_of(authority)
         if rest[:1] == b"?":
             rest = b"/" + rest
-        return authority, rest or b"/"
+        # RFC 9112, 3.2.4: OPTIONS of a URI without a path is OPTIONS of the server.
+        return authority, rest or (b"*" if method == b"OPTIONS" else b"/")
 
     def _name_of(self, host: bytes) -> bytes:
         name = self._hosts.get(host)
@@ -235,8 +251,8 @@ class Site:
 
     def _find(self, exchange: Exchange, host: bytes) -> Destination:
         found = self._routes.match(host, exchange.method, exchange.path)
-        if exchange.method == b"TRACE":
-            return _not_allowed(_ALL_BUT_TRACE)
+        if exchange.method in _NEVER_FORWARDED:
+            return _never_forwarded(exchange.method)
         if found is None:
             return self._unknown_service(exchange) or self._pages
         if isinstance(found, MethodNotAllowed):
@@ -260,7 +276,39 @@ class Site:
         return GatewayError(404, "unknown_service", message, fault="client")
 
 
-_ALL_BUT_TRACE = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
+_NEVER_FORWARDED = frozenset([b"CONNECT", b"TRACE"])
+_FORWARDED = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
+
+
+def _never_forwarded(method: bytes) -> GatewayError:
+    if method == b"CONNECT":
+        # What follows may be meant for a tunnel: nothing more is read from this connection.
+        return BadRequest("CONNECT is not served", status=501, code="not_implemented")
+    return _not_allowed(_FORWARDED)
+
+
+def _last_hop(exchange: Exchange) -> bool:
+    """Whether Max-Forwards ends here; else it is counted down (RFC 9110, 7.6.2)."""
+    value = exchange.named[b"max-forwards"]
+    if not value.isdigit() or len(value) > 9:
+        return False
+    left = int(value)
+    if left:
+        field = (b"max-forwards", b"Max-Forwards", b"%d" % (left - 1))
+        new: Line = (field, b"Max-Forwards: %b\r\n" % field[2], None)
+        lines = exchange.head.lines
+        exchange.pass_on([new if line[0][0] == field[0] else line for line in lines])
+    return not left
+
+
+class _EndOfTheWay:
+    """Answers OPTIONS that may go no further."""
+
+    async def answer(self, exchange: Exchange) -> None:
+        with_nothing(exchange, ((b"Allow", b", ".join(_FORWARDED)),))
+
+
+_END_OF_THE_WAY = _EndOfTheWay()
 
 
 def _not_allowed(allow: tuple[bytes, ...]) -> GatewayError:

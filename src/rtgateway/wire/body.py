@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
+from rtgateway.core.forwarded import FORWARDING_FIELDS
+from rtgateway.core.headers import HOP_BY_HOP
 from rtgateway.errors import BadRequest
 
 __all__ = [
@@ -94,17 +96,21 @@ class UntilCloseBody:
 # taken (RFC 9112, 7.1.1 lets a recipient ignore extensions: they are read, bounded and dropped).
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,12})(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[\t\x20-\x7e\x80-\xff]*[^ \t])?)[ \t]*"
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*"
+    rb"((?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)[ \t]*"
 )
 _MAX_LINE = 1024
 
 # RFC 9110, 6.5.1: fields that steer framing, routing, authentication or content can't come late.
-_NOT_IN_TRAILERS = frozenset(
-    b"age authorization cache-control connection content-encoding content-length content-range "
-    b"content-type cookie date expect expires host keep-alive location max-forwards pragma "
-    b"proxy-authenticate proxy-authorization proxy-connection range retry-after set-cookie te "
-    b"trailer transfer-encoding upgrade vary warning www-authenticate via forwarded "
-    b"x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-request-id".split()
+_NOT_IN_TRAILERS = (
+    HOP_BY_HOP
+    | FORWARDING_FIELDS
+    | frozenset(
+        b"age authorization cache-control content-encoding content-length content-range "
+        b"content-type cookie date expect expires host location max-forwards pragma range "
+        b"retry-after set-cookie traceparent tracestate vary via warning www-authenticate "
+        b"x-request-id".split()
+    )
 )
 
 

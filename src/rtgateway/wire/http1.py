@@ -18,9 +18,17 @@ import httptools
 from rtgateway.core.forwarded import FORWARDING_FIELDS
 from rtgateway.core.headers import HOP_BY_HOP
 from rtgateway.errors import BadRequest, UpstreamFailed
-from rtgateway.wire.lines import Field, Line, LineTable, line_field, named_fields
+from rtgateway.wire.lines import Field, Line, LineTable, line_field, named_fields, passed_on
 
-__all__ = ["Field", "HeadLimits", "RequestHead", "RequestParser", "ResponseHead", "ResponseParser"]
+__all__ = [
+    "NO_HEAD",
+    "Field",
+    "HeadLimits",
+    "RequestHead",
+    "RequestParser",
+    "ResponseHead",
+    "ResponseParser",
+]
 
 _END = b"\r\n\r\n"
 _TOKEN_CHAR = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
@@ -28,6 +36,12 @@ _TOKEN_START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")
 _OTHER_VERSION = re.compile(rb"[^ ]+ [^ ]+ HTTP/(?!1\.[01])[0-9]\.[0-9]\r\n")
 _MAX_LENGTH_DIGITS = 15
 """A Content-Length of up to 10**15 - 1 bytes (909 TiB); longer ones are refused, not wrapped."""
+
+
+_MAX_REMEMBERED = 2048
+"""Bytes of the longest head that is remembered whole."""
+_MAX_RECENT = 512
+"""How many heads of answers are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +62,7 @@ _REQUEST_LINES = LineTable(
     dropped=REQUEST_FIELDS_WRITTEN_HERE,
     named=frozenset(
         b"host content-length transfer-encoding connection expect x-request-id traceparent "
-        b"authorization te user-agent referer".split()
+        b"authorization te user-agent referer tracestate max-forwards proxy-connection".split()
     ),
     unkept=frozenset(b"authorization cookie proxy-authorization x-api-key".split()),
 )
@@ -56,16 +70,26 @@ _known_request_line = _REQUEST_LINES.__getitem__
 
 
 class RequestHead:
-    """A request as its head tells it.
+    """A request as its head tells it. Never changed: requests that are alike may share one.
 
     :ivar lines: the header lines in the order received.
     :ivar named: the values of the fields that steer the gateway, by lower-cased name. One that
         stands twice is joined by a comma (RFC 9110, 5.3), which is what none of them may hold.
     :ivar version: 10 or 11.
     :ivar length: bytes of the body, 0 if there is none, -1 if it is chunked.
+    :ivar passed_on: the header lines that go on to the next hop as they are.
     """
 
-    __slots__ = ("keep_alive", "length", "lines", "method", "named", "target", "version")
+    __slots__ = (
+        "keep_alive",
+        "length",
+        "lines",
+        "method",
+        "named",
+        "passed_on",
+        "target",
+        "version",
+    )
 
     def __init__(self, method: bytes, target: bytes, version: int, lines: list[Line]) -> None:
         self.method = method
@@ -73,12 +97,12 @@ class RequestHead:
         self.version = version
         self.lines = lines
         self.named = named = named_fields(lines)
-        connection = named.get(b"connection")
-        if connection is None:
-            self.keep_alive = version == 11
-        else:
-            self.keep_alive = keeps_alive(connection, version)
+        self.passed_on = passed_on(lines, named.get(b"connection"))
         self.length = 0
+        if b"connection" in named:
+            self.keep_alive = keeps_alive(named[b"connection"], version)
+        else:
+            self.keep_alive = version == 11
         if b"transfer-encoding" in named:
             self.length = self._chunked(named)
         elif b"content-length" in named:
@@ -109,6 +133,10 @@ class RequestHead:
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method.decode()} {len(self.lines)} fields>"
+
+
+NO_HEAD = RequestHead(b"", b"", 11, [])
+"""Stands for the head of what was no request."""
 
 
 def _length(value: bytes) -> int:
@@ -169,6 +197,8 @@ class RequestParser(_Heads):
     def __init__(self, limits: HeadLimits) -> None:
         super().__init__(limits)
         self._parser = httptools.HttpRequestParser(self)
+        self._last = b""
+        self._last_head: RequestHead
 
     def on_headers_complete(self) -> None:
         self._complete = True
@@ -178,6 +208,10 @@ class RequestParser(_Heads):
 
         :raises BadRequest: 400, 414, 431, 501 or 505; nothing more can be read from this stream.
         """
+        if data == self._last and not self._partial:
+            # The same bytes as the request before: they mean the same.
+            self.rest = b""
+            return self._last_head
         if self._partial or data[0] in b"\r\n":
             data = self._without_blank_lines(data)
             if not data:
@@ -214,20 +248,28 @@ class RequestParser(_Heads):
         except ValueError:
             raise BadRequest("The request line does not have three parts") from None
         except KeyError:
-            raise _not_our_version() from None
+            if _OTHER_VERSION.match(head):
+                raise _not_our_version() from None
+            raise BadRequest("The request line does not end in a version") from None
         if not self._complete:
             raise BadRequest("The request head is malformed")
         if len(lines) > self._limits.count:
             raise BadRequest("Too many header fields", status=431, code="header_too_large")
         parsed = RequestHead(method, target, version, list(map(_known_request_line, lines)))
         # A parser that expects a body, or an upgrade, or the end, is never asked about another
-        # message: it would take the next head for that body.
-        if parsed.length or upgrade or not parsed.keep_alive:
+        # message: it would take the next head for that body. (To llhttp, Proxy-Connection is
+        # another Connection.)
+        closes = not parsed.keep_alive or b"proxy-connection" in parsed.named
+        if parsed.length or upgrade or closes:
             self._parser = httptools.HttpRequestParser(self)
+        elif len(head) <= _MAX_REMEMBERED:
+            self._last = head
+            self._last_head = parsed
         return parsed
 
     def _refusal(self, head: bytes, error: httptools.HttpParserError) -> BadRequest:
-        if isinstance(error, httptools.HttpParserInvalidMethodError) and _TOKEN_START.match(head):
+        # A method that llhttp does not know, or knows from another protocol.
+        if str(error).startswith("Invalid method") and _TOKEN_START.match(head):
             return BadRequest("This method is not implemented", status=501, code="not_implemented")
         if _OTHER_VERSION.match(head):
             return _not_our_version()
@@ -281,7 +323,8 @@ def _not_our_version() -> BadRequest:
 _RESPONSE_LINES = LineTable(
     dropped=HOP_BY_HOP | {b"content-length", b"x-request-id"},
     named=frozenset(
-        b"content-length content-type transfer-encoding connection date content-encoding".split()
+        b"content-length content-type transfer-encoding connection date content-encoding "
+        b"set-cookie".split()
     ),
     unkept=frozenset([b"set-cookie"]),
 )
@@ -290,23 +333,24 @@ _BODILESS = frozenset([*range(100, 200), 204, 304])
 
 
 class ResponseHead:
-    """An answer as its head tells it.
+    """An answer as its head tells it. Never changed: answers that are alike may share one.
 
-    :ivar first_line: the status line for the next hop, with its line end.
     :ivar lines: the header lines in the order received.
     :ivar named: as in `RequestHead`.
+    :ivar passed_on: the status line and the header lines that go on to the next hop as they are.
     :ivar length: bytes of the body; -1 chunked; -2 until the connection ends (RFC 9112, 6.3).
     :ivar announced: the Content-Length field as a number, or -1 where there is none; differs from
         ``length`` for answers without a body (HEAD, 304).
     """
 
-    __slots__ = ("announced", "first_line", "keep_alive", "length", "lines", "named", "status")
+    __slots__ = ("announced", "keep_alive", "length", "lines", "named", "passed_on", "status")
 
     def __init__(self, status_line: _StatusLine, lines: list[Line], to_head: bool) -> None:
-        version, status, self.first_line = status_line
+        version, status, first_line = status_line
         self.status = status
         self.lines = lines
         self.named = named = named_fields(lines)
+        self.passed_on = first_line + passed_on(lines, named.get(b"connection"))
         length = named.get(b"content-length")
         if length is None:
             self.announced = -1
@@ -391,9 +435,12 @@ class ResponseParser(_Heads):
             raise _bad_answer("its head is too large")
         size = len(data)
         self.rest = data[end:]
+        known = _recent_answers.get(data[:end])
+        if known is not None and not self.to_head:
+            return known
         # Most answers come whole in one read. Then llhttp sees the body too (it only counts it)
         # and is ready for the next message; else it is replaced. 1xx heads come in twos.
-        together = data[9] != 0x31 and not self.to_head
+        together = data[9:10] != b"1" and not self.to_head
         self._whole = self._complete = False
         try:
             self._parser.feed_data(data if together else data[:end])
@@ -416,6 +463,10 @@ class ResponseParser(_Heads):
         )
         if not (together and self._whole and head.length == size - end):
             self._parser = httptools.HttpResponseParser(self)
+        if together and end <= _MAX_REMEMBERED and b"set-cookie" not in head.named:
+            if len(_recent_answers) >= _MAX_RECENT:
+                _recent_answers.clear()
+            _recent_answers[data[:end]] = head
         return head
 
     def _check_partial(self) -> None:
@@ -424,12 +475,18 @@ class ResponseParser(_Heads):
             raise _bad_answer("its head is too large")
         if not b"HTTP/1.1 ".startswith(partial[:9]) and not b"HTTP/1.0 ".startswith(partial[:9]):
             raise _bad_answer("it does not start with a status line")
+        if partial.count(b"\n") != partial.count(b"\r\n"):
+            raise _bad_answer("a line of its head ends in a bare LF")
 
 
 # RFC 9112, 4: the space before an empty reason may be missing in practice.
 _STATUS_LINE = re.compile(rb"(HTTP/1\.[01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _StatusLine = tuple[int, int, bytes]
 _status_lines: dict[bytes, _StatusLine] = {}
+
+_recent_answers: dict[bytes, ResponseHead] = {}
+"""Heads that llhttp has accepted. Instances say the same again and again, and the same bytes mean
+the same. Not kept: answers to HEAD, 1xx, and what may hold a secret."""
 
 
 def _status(line: bytes) -> _StatusLine:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from operator import itemgetter
 
-__all__ = ["Field", "Line", "LineTable", "line_field", "line_passed_on", "named_fields"]
+from rtgateway.core.headers import connection_options
+
+__all__ = ["Field", "Line", "LineTable", "end_to_end", "line_field", "named_fields", "passed_on"]
 
 Field = tuple[bytes, bytes, bytes]
 """Lower-cased name, name, value."""
@@ -21,7 +23,7 @@ Line = tuple[Field, bytes, tuple[bytes, bytes] | None]
 by its name."""
 
 line_field = itemgetter(0)
-line_passed_on = itemgetter(1)
+_line_passed_on = itemgetter(1)
 _line_named = itemgetter(2)
 
 _MAX_LINES = 4096
@@ -76,3 +78,25 @@ def named_fields(lines: Iterable[Line]) -> dict[bytes, bytes]:
         for name in named:
             named[name] = b", ".join(value for key, value in pairs if key == name)
     return named
+
+
+_PLAIN_CONNECTION = frozenset([None, b"keep-alive", b"close", b"Keep-Alive", b"Close"])
+"""Connection values that name no field."""
+
+
+def passed_on(lines: list[Line], connection: bytes | None) -> bytes:
+    """The lines that go on, without those that belong to this hop (RFC 9110, 7.6.1)."""
+    if connection in _PLAIN_CONNECTION:
+        return b"".join(map(_line_passed_on, lines))
+    listed = connection_options([connection or b""])
+    return b"".join(line[1] for line in lines if line[0][0] not in listed)
+
+
+def end_to_end(
+    trailers: list[tuple[bytes, bytes]], connection: bytes | None
+) -> list[tuple[bytes, bytes]]:
+    """``trailers`` without those that belong to this hop (RFC 9110, 7.6.1)."""
+    if not trailers or connection in _PLAIN_CONNECTION:
+        return trailers
+    listed = connection_options([connection or b""])
+    return [field for field in trailers if field[0].lower() not in listed]
