@@ -17,7 +17,6 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 
 from rtgateway import __version__
 from rtgateway.config import Config
@@ -36,6 +35,7 @@ from rtgateway.gateway.route import Route
 from rtgateway.net.connect import connect
 from rtgateway.net.gate import Gate
 from rtgateway.net.listen import listen
+from rtgateway.net.log import Logger, log_from
 from rtgateway.net.tls import client_tls
 from rtgateway.observe.access_log import AccessLog
 from rtgateway.observe.metrics import Metrics
@@ -204,6 +204,7 @@ class Gateway(Service):
         :raises OSError: the access log can't be written.
         """
         super().startService()
+        log_from(self.config.log_level)
         self.access_log.start()
         self.pressure.start(self.reactor)
         self._every(_TICK, self._sweep)

@@ -11,13 +11,12 @@ from __future__ import annotations
 from time import monotonic
 from typing import Protocol
 
-from twisted.logger import Logger
-
 from rtgateway.errors import ClientGone, GatewayError
 from rtgateway.gateway import respond
 from rtgateway.gateway.exchange import Exchange
 from rtgateway.gateway.relay import Heartbeats, relay_stream, relay_whole
 from rtgateway.gateway.route import Route
+from rtgateway.net.log import Logger
 from rtgateway.upstream.connection import Answer
 
 __all__ = ["Destination", "Observer", "Page", "Pipeline"]

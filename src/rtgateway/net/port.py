@@ -18,11 +18,11 @@ from twisted.internet import interfaces, tcp
 from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rtgateway.net.gate import Gate
+from rtgateway.net.log import Logger
 from rtgateway.net.transport import Server, UnixServer
 
 __all__ = ["Port", "UnixPort"]

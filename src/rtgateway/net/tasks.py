@@ -12,8 +12,9 @@ from collections.abc import Coroutine, Generator
 from typing import Any, Generic, TypeVar, cast
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from rtgateway.net.log import Logger
 
 __all__ = ["Task", "Waiter"]
 

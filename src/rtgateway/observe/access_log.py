@@ -10,9 +10,8 @@ from collections.abc import Callable
 from time import time
 from typing import Protocol
 
-from twisted.logger import Logger
-
 from rtgateway.config import AccessLog as AccessLogSettings
+from rtgateway.net.log import Logger
 from rtgateway.observe.log_lines import CombinedLines, JsonLines
 from rtgateway.observe.log_writer import LogWriter
 from rtgateway.observe.views import ExchangeView

@@ -7,7 +7,7 @@ the connection; it is never kept for the next one (RFC 9112, 9.2: response split
 
 from __future__ import annotations
 
-import socket
+import select
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Connection"]
 
 _NEVER = float("inf")
-_SUSPECT_AFTER = 0.05
-"""Seconds of idling after which a connection is looked at before it is used again: by then the
-instance may have closed it, or said something unasked."""
+_MAX_INTERIM = 16
+"""1xx answers before the real one: they are passed on whether the client keeps up or not."""
 
 
 class Answer:
@@ -87,7 +86,7 @@ class Connection(Protocol):
         self.pool = pool
         self.deadline = _NEVER
         self.served = 0
-        self.idle_since = 0.0
+        self._interims = 0
         self._parser = ResponseParser(limits)
         self._trailer_bytes = trailer_bytes
         self._receive = self._while_idle
@@ -110,6 +109,7 @@ class Connection(Protocol):
         self._call = call
         self._patience = patience
         self._between_bytes = 0.0
+        self._interims = 0
         self._heard = False
         self._parser.to_head = call.to_head
         self._receive = self._while_head
@@ -179,7 +179,11 @@ class Connection(Protocol):
     def connectionMade(self) -> None:
         transport = self.transport
         # Under TLS the socket belongs to the transport of the transport.
-        self._socket = getattr(transport, "transport", transport).getHandle()
+        watched = select.poll()
+        watched.register(
+            getattr(transport, "transport", transport).getHandle(), select.POLLIN | select.POLLRDHUP
+        )
+        self._poll = watched.poll
         # Backpressure: told when the instance takes no more, for as long as the connection lives.
         transport.registerProducer(self, True)
 
@@ -222,8 +226,11 @@ class Connection(Protocol):
     def _interim(self, head: ResponseHead | None) -> ResponseHead | None:
         """Pass on 1xx answers; the head of the real one if it came with them."""
         while head is not None and head.status < 200:
+            self._interims += 1
             if head.status == 101:
                 raise UpstreamFailed("it switched protocols without being asked")
+            if self._interims > _MAX_INTERIM:
+                raise UpstreamFailed("it sent too many interim answers")
             cast("Call", self._call).interim(head)
             rest = self._parser.rest
             head = self._parser.feed(rest) if rest else None
@@ -330,17 +337,14 @@ class Connection(Protocol):
 
     # -- the end ----------------------------------------------------------------------------
 
-    def usable(self, now: float) -> bool:
-        """Whether an idle connection may be lent. One that has idled is asked for its state."""
-        if now - self.idle_since < _SUSPECT_AFTER:
-            return True
-        try:
-            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except (BlockingIOError, InterruptedError):
-            return True
-        except OSError:
-            return False
-        return False
+    def usable(self) -> bool:
+        """Whether an idle connection may be lent.
+
+        The instance may have closed it, or said something that nobody has read yet and that would
+        be taken for the answer to what is sent now. So the kernel is asked (0.5 us), always: a busy
+        gateway reuses a connection long before it hears what came on it.
+        """
+        return not self._poll(0)
 
     def expired(self, now: float) -> None:
         """Its deadline has passed (called by the sweep)."""

@@ -47,12 +47,12 @@ class Pool:
         self.deadline = _NEVER
         wheel.add(self, monotonic())
 
-    def take(self, now: float) -> Connection | None:
+    def take(self) -> Connection | None:
         """An idle connection, the last used first, or None."""
         idle = self.idle
         while idle:
             connection = idle.pop()
-            if connection.usable(now):
+            if connection.usable():
                 return connection
             connection.close()
         return None
@@ -81,7 +81,6 @@ class Pool:
     def release(self, connection: Connection) -> None:
         """Take back a connection that can serve another request."""
         now = monotonic()
-        connection.idle_since = now
         queue = self._queue
         if queue:
             _, _, deferred = queue.popleft()

@@ -41,7 +41,7 @@ class Service:
         instance.inflight += 1
         started = monotonic()
         pool = instance.pool
-        connection = pool.take(started)
+        connection = pool.take()
         if connection is None:
             connection = await pool.borrow(patience.connect, started)
         try:

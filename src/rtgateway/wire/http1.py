@@ -33,6 +33,7 @@ __all__ = [
 _END = b"\r\n\r\n"
 _TOKEN_CHAR = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 _TOKEN_START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")
+_UNKNOWN_METHOD = re.compile("Invalid method|Expected space after method")
 _OTHER_VERSION = re.compile(rb"[^ ]+ [^ ]+ HTTP/(?!1\.[01])[0-9]\.[0-9]\r\n")
 _MAX_LENGTH_DIGITS = 15
 """A Content-Length of up to 10**15 - 1 bytes (909 TiB); longer ones are refused, not wrapped."""
@@ -268,8 +269,8 @@ class RequestParser(_Heads):
         return parsed
 
     def _refusal(self, head: bytes, error: httptools.HttpParserError) -> BadRequest:
-        # A method that llhttp does not know, or knows from another protocol.
-        if str(error).startswith("Invalid method") and _TOKEN_START.match(head):
+        # A method that llhttp does not know, knows the beginning of, or from another protocol.
+        if _UNKNOWN_METHOD.match(str(error)) and _TOKEN_START.match(head):
             return BadRequest("This method is not implemented", status=501, code="not_implemented")
         if _OTHER_VERSION.match(head):
             return _not_our_version()
