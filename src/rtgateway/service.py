@@ -273,7 +273,9 @@ class Gateway(Service):
         now = monotonic()
         for item in self.wheel.advance(now):
             try:
-                item.expired(now)
+                # What was done about another may have moved this one's deadline.
+                if item.deadline <= now:
+                    item.expired(now)
             except Exception:
                 log.failure("A passed deadline could not be dealt with")
 

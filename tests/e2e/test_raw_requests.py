@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_twisted
 
+from tests.e2e.chunks import pieces
 from tests.e2e.raw_requests import TABLE, Row
-from tests.e2e.raw_requests.stage import Stage, pieces
+from tests.e2e.raw_requests.stage import Stage
 
 __all__: list[str] = []
 

@@ -67,6 +67,9 @@ class Pipeline:
                 relay_whole(exchange, answer)
             else:
                 await relay_stream(exchange, answer, self._heartbeats)
+            if exchange.error_code:
+                # The client left, and its route wanted the request to be finished all the same.
+                exchange.status = ClientGone().status
         except ClientGone as gone:
             exchange.status, exchange.error_code = gone.status, gone.code
         except GatewayError as error:

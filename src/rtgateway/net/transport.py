@@ -11,7 +11,10 @@ from __future__ import annotations
 
 # Twisted's transports are not annotated throughout.
 # mypy: allow-untyped-calls
+import termios
+from array import array
 from collections.abc import Callable, Hashable, Iterable
+from fcntl import ioctl
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp, unix
@@ -112,6 +115,16 @@ class OptimisticWrite(_Transport):
     def unsent(self) -> int:
         """Bytes written that the kernel has not taken yet."""
         return len(self.dataBuffer) - self.offset + self._tempDataLen
+
+    @property
+    def undelivered(self) -> int:
+        """Bytes written that the peer has not acknowledged yet, as far as the system tells."""
+        waiting = array("i", [0])
+        try:
+            ioctl(self.fileno(), termios.TIOCOUTQ, waiting)
+        except (OSError, ValueError):
+            return self.unsent
+        return self.unsent + waiting[0]
 
 
 class _Admitted(OptimisticWrite):

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Connection"]
 
 _NEVER = float("inf")
+_LINGER = 2.0
+"""Seconds for an instance to take a last rest and, under TLS, to say goodbye."""
 _MAX_INTERIM = 16
 """1xx answers before the real one: they are passed on whether the client keeps up or not."""
 
@@ -309,13 +311,13 @@ class Connection(Protocol):
 
     def _retire(self) -> None:
         """Close what has served its last; at once if the instance still awaits a request body."""
-        self._receive = self._while_closed
-        self.deadline = _NEVER
-        self.pool.forget(self)
         if self._sending:
+            self._receive = self._while_closed
+            self.deadline = _NEVER
+            self.pool.forget(self)
             self.transport.abortConnection()
         else:
-            self.transport.loseConnection()
+            self.close()
 
     # -- whoever reads the answer is slower ---------------------------------------------------
 
@@ -348,7 +350,10 @@ class Connection(Protocol):
 
     def expired(self, now: float) -> None:
         """Its deadline has passed (called by the sweep)."""
-        if self._call is None:
+        if self._receive == self._while_closed:
+            self.deadline = _NEVER
+            self.transport.abortConnection()
+        elif self._call is None:
             self.close()
         elif self._answer is not None:
             self._break(UpstreamTimeout("between_bytes"))
@@ -356,10 +361,12 @@ class Connection(Protocol):
             self._break(UpstreamTimeout("first_byte", retryable=True))
 
     def close(self) -> None:
-        """Close an idle connection."""
+        """Close a connection on which no call is."""
         self._receive = self._while_closed
-        self.deadline = _NEVER
+        self.deadline = monotonic() + _LINGER
         self.pool.forget(self)
+        # A producer that stays registered would keep the transport open for what it may yet write.
+        self.transport.unregisterProducer()
         self.transport.loseConnection()
 
     def abort(self) -> None:
@@ -370,6 +377,7 @@ class Connection(Protocol):
         self._break(UpstreamFailed("given up"))
 
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
+        self.pool.ended(self)
         if self._receive == self._while_closed:
             return
         decoder = self._decoder

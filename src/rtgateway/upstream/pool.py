@@ -96,8 +96,11 @@ class Pool:
         """A connection is gone or about to go; there may be room for a waiting call."""
         if connection in self.idle:
             self.idle.remove(connection)
-        self._wheel.discard(connection)
         self._one_less()
+
+    def ended(self, connection: Connection) -> None:
+        """A connection is closed; it has no deadline any more."""
+        self._wheel.discard(connection)
 
     def expired(self, now: float) -> None:
         """The first in the queue has waited too long (called by the sweep)."""
@@ -140,15 +143,13 @@ class Pool:
         if self._queue and self.open < self._settings.connections:
             _, timeout, deferred = self._queue.popleft()
             self._arm()
-            self._open(timeout).addCallbacks(
-                self._hand_over, deferred.errback, callbackArgs=(deferred,)
-            )
+            self._open(timeout).addBoth(self._hand_over, deferred)
 
-    def _hand_over(self, connection: Connection, deferred: Deferred[Connection]) -> None:
-        if deferred.called:  # cancelled while its connection was being made
-            self.release(connection)
-        else:
-            deferred.callback(connection)
+    def _hand_over(self, made: Connection | Failure, deferred: Deferred[Connection]) -> None:
+        if not deferred.called:
+            deferred.callback(made)
+        elif not isinstance(made, Failure):  # cancelled while its connection was being made
+            self.release(made)
 
     def _dequeue(self, cancelled: Deferred[Connection]) -> None:
         self._queue = deque(entry for entry in self._queue if entry[2] is not cancelled)

@@ -42,10 +42,12 @@ class Service:
         started = monotonic()
         pool = instance.pool
         connection = pool.take()
+        asked = started
         if connection is None:
             connection = await pool.borrow(patience.connect, started)
+            asked = monotonic()
         try:
-            answer = await connection.ask(call, call.head_for(instance), patience, started)
+            answer = await connection.ask(call, call.head_for(instance), patience, asked)
         except UpstreamFailed as error:
             # RFC 9112, 9.3.1: an instance may close an idle connection at any time, also in the
             # moment in which it is used again.
@@ -61,10 +63,9 @@ class Service:
     @staticmethod
     async def _once_more(call: Call, instance: Instance, patience: Patience) -> Answer:
         """Send ``call`` on a connection that nobody has used."""
-        now = monotonic()
-        connection = await instance.pool.borrow(patience.connect, now)
+        connection = await instance.pool.borrow(patience.connect, monotonic())
         try:
-            return await connection.ask(call, call.head_for(instance), patience, now)
+            return await connection.ask(call, call.head_for(instance), patience, monotonic())
         except BaseException:
             connection.abort()
             raise

@@ -27,7 +27,6 @@ from rtgateway.wire.lines import end_to_end
 from rtgateway.wire.proxy_protocol import ProxyHeader
 
 if TYPE_CHECKING:
-    from rtgateway.gateway.pipeline import Destination
     from rtgateway.web.site import Edge
 
 __all__ = ["HTTPChannel"]
@@ -62,7 +61,8 @@ class HTTPChannel(Protocol):
         self._reading_paused = False
         self._pumping = False
         self._lost = False
-        self._unsent = 0
+        self._undelivered = 0
+        self._taken = 0.0
         self._heard = self._window = 0.0
         self._window_bytes = 0
 
@@ -93,10 +93,10 @@ class HTTPChannel(Protocol):
             return
         body_open = exchange.body is not None and not exchange.body.ended
         route = exchange.route
-        if route is None or route.cancel or body_open:
+        if route is None or route.cancel or body_open or exchange.kind == "sse":
             task.cancel(ClientGone())
         else:
-            # on_disconnect: finish. Nobody reads, so nothing holds the answer up.
+            # on_disconnect: finish (what has an end). Nobody reads, so nothing holds the answer up.
             exchange.error_code = "client_gone"
             self.blocked = False
             if self.source is not None:
@@ -173,11 +173,7 @@ class HTTPChannel(Protocol):
             if rest:
                 self._early(rest)
         destination = self.site.admit(exchange, self.peer)
-        self._serve(exchange, refusal or destination)
-
-    def _serve(self, exchange: Exchange, destination: Destination) -> None:
-        task = Task(self.site.pipeline.serve(exchange, destination))
-        self._task = task
+        self._task = task = Task(self.site.pipeline.serve(exchange, refusal or destination))
         task.step()
 
     def _take_body(self, data: bytes) -> None:
@@ -207,7 +203,8 @@ class HTTPChannel(Protocol):
         exchange.host = exchange.path = exchange.rest = b""
         self.exchange = exchange
         self.site.introduce(exchange, self.peer)
-        self._serve(exchange, error)
+        self._task = task = Task(self.site.pipeline.serve(exchange, error))
+        task.step()
 
     def done(self, exchange: Exchange) -> None:
         """The exchange is over: the next one, or the end."""
@@ -219,8 +216,11 @@ class HTTPChannel(Protocol):
             self._last_words(exchange)
             return
         self._receive = self._head
-        if not self.blocked:
-            self.deadline = exchange.finished + self.site.timeouts.keep_alive
+        if self.blocked:
+            # Who does not read answers is not asked for more requests.
+            self.pause_reading()
+            return
+        self.deadline = exchange.finished + self.site.timeouts.keep_alive
         if self._pending:
             if not self._pumping:
                 self._pump()
@@ -241,14 +241,25 @@ class HTTPChannel(Protocol):
 
     def _last_words(self, exchange: Exchange) -> None:
         """Close, so that the client gets its answer even if it is still sending (9.6)."""
-        now = monotonic()
-        self.deadline = now + (self.site.timeouts.write_stall if self.blocked else _LINGER)
-        self.site.wheel.touch(self, now)
         unread = self._receive != self._early or bool(self._pending)
+        self._end(linger=unread and self.edge.half_closes)
+
+    def _end(self, *, linger: bool) -> None:
+        """Take nothing more, send what has been written, close.
+
+        :param linger: read on and drop what comes, so that the client is not cut off by a reset.
+        """
+        now = monotonic()
         self._receive = self._nothing
         self._pending = b""
-        if unread and self.edge.half_closes:
-            self.resume_reading()
+        self.deadline = now + _LINGER
+        self.site.wheel.touch(self, now)
+        self._taken, self._undelivered = now, self._bytes_undelivered()
+        # A producer that stays registered would keep the transport open for what it may yet write.
+        self.transport.unregisterProducer()
+        self.blocked = False
+        self.resume_reading()
+        if linger:
             self.transport.loseWriteConnection()
         else:
             self.transport.loseConnection()
@@ -257,9 +268,8 @@ class HTTPChannel(Protocol):
         """Serve nothing more: now if nothing is being served, else after it (draining)."""
         if self.exchange is not None:
             self.exchange.keep_alive = False
-        elif not self._lost:
-            self._receive = self._nothing
-            self.transport.loseConnection()
+        elif not self._lost and self._receive != self._nothing:
+            self._end(linger=False)
 
     # -- what an exchange does with its client ------------------------------------------------
 
@@ -292,7 +302,7 @@ class HTTPChannel(Protocol):
         now = monotonic()
         self.deadline = now + self.site.timeouts.write_stall
         self.site.wheel.touch(self, now)
-        self._unsent = self._bytes_unsent()
+        self._taken, self._undelivered = now, self._bytes_undelivered()
         if self.source is not None:
             self.source.pause()
 
@@ -300,9 +310,7 @@ class HTTPChannel(Protocol):
         self.blocked = False
         if self._lost:
             return
-        if self._receive == self._nothing:
-            self.deadline = monotonic() + _LINGER
-        elif self._receive == self._body:
+        if self._receive == self._body:
             self._open_window(monotonic())
         elif self.exchange is not None:
             self.deadline = _NEVER
@@ -310,14 +318,22 @@ class HTTPChannel(Protocol):
             self.deadline = monotonic() + self.site.timeouts.keep_alive
         if self.source is not None:
             self.source.resume()
-        elif self.exchange is None and self._pending and not self._pumping:
+        elif self.exchange is None and not self._pumping:
             self._pump()
 
     def stopProducing(self) -> None:
         """The transport is closing; connectionLost follows."""
 
-    def _bytes_unsent(self) -> int:
-        return int(getattr(self.transport, "unsent", 0))
+    def _bytes_undelivered(self) -> int:
+        return int(getattr(self.transport, "undelivered", 0))
+
+    def _takes(self, now: float) -> bool:
+        """Whether the client has taken anything of what was written, within ``write_stall``."""
+        undelivered = self._bytes_undelivered()
+        if undelivered < self._undelivered:
+            self._taken = now
+        self._undelivered = undelivered
+        return now - self._taken < self.site.timeouts.write_stall
 
     # -- deadlines --------------------------------------------------------------------------
 
@@ -329,20 +345,19 @@ class HTTPChannel(Protocol):
     def expired(self, now: float) -> None:
         """The deadline has passed (called by the sweep)."""
         if self.blocked:
-            unsent = self._bytes_unsent()
-            if unsent < self._unsent:
-                self._unsent = unsent
+            if self._takes(now):
                 self.deadline = now + self.site.timeouts.write_stall
+            else:
+                self.transport.abortConnection()
+        elif self._receive == self._nothing:
+            if self._takes(now) and self._undelivered:
+                self.deadline = now + _LINGER
             else:
                 self.transport.abortConnection()
         elif self._receive == self._body:
             self._judge_body(now)
-        elif self._receive == self._nothing:
-            self.transport.abortConnection()
         elif self.exchange is None and self._parser.between_messages:
-            self._receive = self._nothing
-            self.deadline = now + _LINGER
-            self.transport.loseConnection()
+            self._end(linger=False)
         elif self.exchange is None:
             self._refuse(BadRequest("The request took too long", status=408, code="timeout"))
 

@@ -70,6 +70,10 @@ _REQUEST_LINES = LineTable(
 _known_request_line = _REQUEST_LINES.__getitem__
 
 
+_PLAIN = frozenset([b"host", b"connection", b"user-agent", b"referer", b"authorization"])
+_SPECIAL_METHODS = frozenset([b"CONNECT", b"TRACE", b"OPTIONS"])
+
+
 class RequestHead:
     """A request as its head tells it. Never changed: requests that are alike may share one.
 
@@ -79,6 +83,7 @@ class RequestHead:
     :ivar version: 10 or 11.
     :ivar length: bytes of the body, 0 if there is none, -1 if it is chunked.
     :ivar passed_on: the header lines that go on to the next hop as they are.
+    :ivar plain: nothing in it but Host needs a second look on its way.
     """
 
     __slots__ = (
@@ -88,6 +93,7 @@ class RequestHead:
         "method",
         "named",
         "passed_on",
+        "plain",
         "target",
         "version",
     )
@@ -99,6 +105,7 @@ class RequestHead:
         self.lines = lines
         self.named = named = named_fields(lines)
         self.passed_on = passed_on(lines, named.get(b"connection"))
+        self.plain = _PLAIN.issuperset(named) and method not in _SPECIAL_METHODS
         self.length = 0
         if b"connection" in named:
             self.keep_alive = keeps_alive(named[b"connection"], version)

@@ -15,10 +15,11 @@ from rtgateway.testing import (
     start_gateway,
 )
 from rtgateway.testing.upstream import RecordedConnection
+from tests.e2e.chunks import as_one_chunk
 from tests.e2e.raw_requests.row import Row, ask, sent_on
 from tests.e2e.raw_requests.sizes import COUNT, LINE, SIZE
 
-__all__ = ["Stage", "as_one_chunk", "pieces"]
+__all__ = ["Stage"]
 
 _LIMITS = {
     "request_line": LINE,
@@ -177,26 +178,3 @@ def _say_what_was_asked(connection: RecordedConnection, request: bytes) -> bytes
     line = request.partition(b"\r\n")[0]
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(line)
     return head if line.startswith(b"HEAD ") else head + line
-
-
-def as_one_chunk(request: bytes) -> bytes:
-    """A request with the chunks of its body joined: where reads end is nobody's business."""
-    head, _, rest = request.partition(b"\r\n\r\n")
-    if b"\r\nTransfer-Encoding: chunked" not in head:
-        return request
-    payload = b""
-    while True:
-        size, _, rest = rest.partition(b"\r\n")
-        if int(size, 16) == 0:
-            break
-        payload += rest[: int(size, 16)]
-        rest = rest[int(size, 16) + 2 :]
-    chunk = b"%x\r\n%b\r\n" % (len(payload), payload) if payload else b""
-    return b"%b\r\n\r\n%b0\r\n%b" % (head, chunk, rest)
-
-
-def pieces(sends: tuple[bytes, ...]) -> list[bytes]:
-    """The same bytes in many small writes; never more than 40 or so."""
-    data = b"".join(sends)
-    size = max(7, len(data) // 40)
-    return [data[at : at + size] for at in range(0, len(data), size)]
