@@ -16,7 +16,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 
 from rtgateway import __version__
 from rtgateway.config import Config
@@ -231,37 +231,39 @@ class Gateway(Service):
         closed = DeferredList([_maybe(port.stopListening()) for port in self.ports])
         self.ports = []
         self.site.drain()
-        return closed.addCallback(lambda _: self._drained()).addBoth(self._shut_down)
+        return Deferred.fromCoroutine(self._stop(closed))
 
-    def _drained(self) -> Deferred[None]:
-        done: Deferred[None] = Deferred()
-        deadline = monotonic() + self.config.shutdown.grace
+    async def _stop(self, closed: Deferred[Any]) -> None:
+        try:
+            await closed
+            await self._until(lambda: not self._busy(), self.config.shutdown.grace)
+            await self._cut_off()
+        finally:
+            for instance in self.instances():
+                instance.pool.close()
+            for call in self._calls:
+                call.stop()
+            self._calls = []
+            self.pressure.stop()
+            self.access_log.close()
 
-        def look() -> None:
-            left = len(self.site.channels)
-            if left and monotonic() < deadline:
-                return
-            if left:
-                log.warn("Closing {count} connections: the grace period is over", count=left)
-            watch.stop()
-            done.callback(None)
+    def _busy(self) -> bool:
+        """Whether a client is connected, or a request goes on without one."""
+        return bool(self.site.channels) or any(each.inflight for each in self.instances())
 
-        watch = LoopingCall(look)
-        watch.clock = self.reactor
-        watch.start(0.05)
-        return done
-
-    def _shut_down(self, result: Any) -> Any:
-        for channel in list(self.site.channels):
+    async def _cut_off(self) -> None:
+        channels = list(self.site.channels)
+        if channels:
+            log.warn("Closing {count} connections: the grace period is over", count=len(channels))
+        for channel in channels:
             channel.transport.abortConnection()
-        for instance in self.instances():
-            instance.pool.close()
-        for call in self._calls:
-            call.stop()
-        self._calls = []
-        self.pressure.stop()
-        self.access_log.close()
-        return result
+        # They end in the next turn of the reactor, and what they did belongs into the log.
+        await self._until(lambda: not self.site.channels, 1.0)
+
+    async def _until(self, condition: Callable[[], bool], patience: float) -> None:
+        deadline = monotonic() + patience
+        while not condition() and monotonic() < deadline:
+            await deferLater(self.reactor, 0.01)
 
     def _every(self, seconds: float, function: Callable[[], None]) -> None:
         call = LoopingCall(function)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rtgateway.gateway.body import BodySource, RequestBody
-from rtgateway.wire.http1 import Field, RequestHead, ResponseHead
-from rtgateway.wire.lines import Line
+from rtgateway.wire.http1 import RequestHead, ResponseHead
+from rtgateway.wire.lines import Field, Line
 
 if TYPE_CHECKING:
     from rtgateway.core.tokens import Identity

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -82,7 +83,36 @@ class RawClient(Protocol):
 
         :param to: the method it answers (HEAD has no body).
         """
-        return await eventually(lambda: self._take(to))
+        return await eventually(lambda: self.take(to))
+
+    def take(self, method: bytes = b"GET") -> RawAnswer | None:
+        """The next answer if it is complete; it is taken out of ``received``."""
+        end = self.received.find(b"\r\n\r\n")
+        if end < 0:
+            return None
+        head, rest = self.received[:end], self.received[end + 4 :]
+        answer = RawAnswer(b"", head, b"")
+        length = answer.header(b"content-length")
+        coding = answer.header(b"transfer-encoding")
+        if answer.status < 200 or answer.status in (204, 304) or method == b"HEAD":
+            body, used = b"", 0
+        elif coding is not None:
+            dechunked = _dechunk(rest)
+            if dechunked is None:
+                return None
+            body, used = dechunked
+        elif length is not None:
+            used = int(length)
+            if len(rest) < used:
+                return None
+            body = rest[:used]
+        elif self.lost is not None and self.lost.check(ConnectionDone):
+            body, used = rest, len(rest)
+        else:
+            return None
+        raw = self.received[: end + 4 + used]
+        self.received = rest[used:]
+        return RawAnswer(raw, head, body)
 
     async def closed(self) -> bytes:
         """Wait for the end of the connection; what was received and not taken."""
@@ -104,34 +134,6 @@ class RawClient(Protocol):
     def resume(self) -> None:
         """Read on."""
         self.transport.resumeProducing()
-
-    def _take(self, method: bytes) -> RawAnswer | None:
-        end = self.received.find(b"\r\n\r\n")
-        if end < 0:
-            return None
-        head, rest = self.received[:end], self.received[end + 4 :]
-        answer = RawAnswer(b"", head, b"")
-        length = answer.header(b"content-length")
-        coding = answer.header(b"transfer-encoding")
-        if answer.status < 200 or answer.status in (204, 304) or method == b"HEAD":
-            body, used = b"", 0
-        elif coding is not None:
-            dechunked = _dechunk(rest)
-            if dechunked is None:
-                return None
-            body, used = dechunked
-        elif length is not None:
-            used = int(length)
-            if len(rest) < used:
-                return None
-            body = rest[:used]
-        elif self.lost is not None:
-            body, used = rest, len(rest)
-        else:
-            return None
-        raw = self.received[: end + 4 + used]
-        self.received = rest[used:]
-        return RawAnswer(raw, head, body)
 
     def __repr__(self) -> str:
         state = "lost" if self.lost else "open"

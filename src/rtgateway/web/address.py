@@ -52,8 +52,7 @@ def unusual_address(exchange: Exchange, hosts: Hosts) -> tuple[bytes, bytes, byt
     if host is None and exchange.version == 11:
         raise BadRequest("There must be a Host field")
     if exchange.method == b"CONNECT":
-        # What follows may be meant for a tunnel: nothing more is read from this connection.
-        raise BadRequest("CONNECT is not served", status=501, code="not_implemented")
+        raise _no_tunnel()
     if 0x23 in target:
         raise BadRequest("The request target has a fragment")
     name = hosts.name_of(host) if host is not None else b""
@@ -98,6 +97,8 @@ def special_case(exchange: Exchange) -> Destination | None:
             exchange.drop(b"expect")  # RFC 9110, 10.1.1: such a client does not wait
     if exchange.method == b"TRACE":
         return not_allowed(_FORWARDED)
+    if exchange.method == b"CONNECT":
+        return _no_tunnel()
     if b"max-forwards" in named and exchange.method == b"OPTIONS" and _last_hop(exchange):
         return _END_OF_THE_WAY
     return None
@@ -125,6 +126,11 @@ class _EndOfTheWay:
 
 
 _END_OF_THE_WAY = _EndOfTheWay()
+
+
+def _no_tunnel() -> BadRequest:
+    # What follows may be meant for a tunnel: nothing more is read from this connection.
+    return BadRequest("CONNECT is not served", status=501, code="not_implemented")
 
 
 def not_allowed(allow: tuple[bytes, ...]) -> GatewayError:
