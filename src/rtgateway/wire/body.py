@@ -95,6 +95,7 @@ class UntilCloseBody:
 # chunk-size [ chunk-ext ]; whitespace before the ";" is what smuggling is made of, so none is
 # taken (RFC 9112, 7.1.1 lets a recipient ignore extensions: they are read, bounded and dropped).
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,12})(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _TRAILER = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*"
     rb"((?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)[ \t]*"
@@ -131,6 +132,15 @@ class ChunkedBody:
     def feed(self, data: bytes) -> bytes:
         payload: list[bytes] = []
         at = 0
+        if not self._line and self._step == self._size:
+            # The common case: whole chunks without extensions, most often one of them in a read.
+            while (plain := _PLAIN_SIZE.match(data, at)) is not None:
+                start = plain.end()
+                end = start + int(plain[1], 16)
+                if end == start or data[end : end + 2] != b"\r\n":
+                    break
+                payload.append(data[start:end])
+                at = end + 2
         while at < len(data) and not self.done:
             at = self._step(data, at, payload)
         if self.done:
