@@ -6,6 +6,7 @@ no client, and no error in the log that the test did not expect.
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -133,6 +134,7 @@ class World:
             ]
         for upstream in self._upstreams:
             await upstream.stop()
+        gc.collect()  # a Deferred tells of a failure that nobody took when it goes
         globalLogPublisher.removeObserver(self._observe)
         assert not self._errors, "\n".join(self._errors)
 

@@ -60,6 +60,7 @@ class Exchange:
     :ivar host: the Host field, or what an absolute target says.
     :ivar client_ip: the peer, or whom a trusted proxy speaks for.
     :ivar forwarding: the X-Forwarded-* and Forwarded lines for the next hop.
+    :ivar prefixes: where `head_for` remembers its work, if this request is one that is repeated.
     :ivar trace: what follows the request id in the head for the next hop: the end of its line and,
         unless tracing is off, the traceparent line.
     :ivar label: the route's label or a page's path, bounded in number.
@@ -86,6 +87,7 @@ class Exchange:
         "method",
         "named",
         "path",
+        "prefixes",
         "request_id",
         "rest",
         "route",
@@ -116,6 +118,7 @@ class Exchange:
         self.named = head.named
         self.keep_alive = head.keep_alive
         self.to_head = head.method == b"HEAD"
+        self.prefixes: dict[Instance, bytes] | None = None
         self.started = started
         self.first_byte = 0.0
         self.finished = 0.0
@@ -170,32 +173,35 @@ class Exchange:
 
     def head_for(self, instance: Instance) -> bytes:
         """The request head for ``instance``: the client's fields, without those of its hop."""
-        route = self.route
-        assert route is not None
-        lines = [
-            self.method,
-            b" ",
-            instance.base,
-            self.rest,
-            b" HTTP/1.1\r\nHost: ",
-            self.host if route.preserve_host and self.host else instance.authority,
-            b"\r\n",
-            self.head.passed_on,
-            self.forwarding,
-            b"X-Request-Id: ",
-            self.request_id,
-            self.trace,
-            _VIA[self.version],
-        ]
+        prefixes = self.prefixes
+        if prefixes is None:
+            prefix = self._prefix(instance)
+        else:
+            prefix = prefixes.get(instance, b"")
+            if not prefix:
+                prefix = prefixes[instance] = self._prefix(instance)
+        head = b"%b%b%b%b" % (prefix, self.request_id, self.trace, _VIA[self.version])
         if self.body is not None:
-            lines.append(self._framing(self.body))
+            head += self._framing(self.body)
         elif b"content-length" in self.named:
             # RFC 9110, 8.6: an empty body is not the same as none to every service.
-            lines.append(b"Content-Length: 0\r\n")
+            head += b"Content-Length: 0\r\n"
         if b"te" in self.named and self.takes_trailers:
-            lines.append(b"TE: trailers\r\nConnection: TE\r\n")
-        lines.append(b"\r\n")
-        return b"".join(lines)
+            head += b"TE: trailers\r\nConnection: TE\r\n"
+        return head + b"\r\n"
+
+    def _prefix(self, instance: Instance) -> bytes:
+        """The head for ``instance`` up to the request id, which no other request has."""
+        route = self.route
+        assert route is not None
+        return b"%b %b%b HTTP/1.1\r\nHost: %b\r\n%b%bX-Request-Id: " % (
+            self.method,
+            instance.base,
+            self.rest,
+            self.host if route.preserve_host and self.host else instance.authority,
+            self.head.passed_on,
+            self.forwarding,
+        )
 
     def _framing(self, body: RequestBody) -> bytes:
         if body.chunked:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["HTTPChannel"]
 
 _NEVER = float("inf")
+_MAX_EARLY = 16384
+"""Bytes read of the requests behind the one being served."""
 _RATE_WINDOW = 10.0
 """Seconds over which the rate of a request body is judged."""
 _LINGER = 2.0
@@ -142,7 +144,9 @@ class HTTPChannel(Protocol):
 
     def _early(self, data: bytes) -> None:
         self._pending += data
-        self.pause_reading()
+        # Only then: who is not read from can't be seen leaving.
+        if len(self._pending) > _MAX_EARLY:
+            self.pause_reading()
 
     def _nothing(self, data: bytes) -> None:
         """Dropped: this connection has said its last."""

@@ -30,6 +30,7 @@ from rtgateway.errors import BadRequest, GatewayError
 from rtgateway.gateway.exchange import Exchange
 from rtgateway.gateway.pipeline import Destination, Page, Pipeline
 from rtgateway.gateway.route import Route
+from rtgateway.upstream.instance import Instance
 from rtgateway.web.address import Hosts, not_allowed, special_case, unusual_address
 from rtgateway.web.channel import HTTPChannel
 from rtgateway.web.peer import Peer
@@ -96,6 +97,10 @@ class Site:
 
     def admit(self, exchange: Exchange, peer: Peer) -> Destination:
         """Make sense of a request's address; where it goes, or the error that it is."""
+        if exchange.head.repeated:
+            known = exchange.head.memo
+            if isinstance(known, Admitted) and known.routes is self._routes:
+                return self._admit_again(exchange, known)
         target = exchange.target
         host = exchange.named.get(b"host")
         name = self._hosts.get(host)
@@ -129,7 +134,23 @@ class Site:
         route = found.target
         if route.strip:
             exchange.rest = found.rest + target[len(path) :]
+        if exchange.head.repeated and exchange.head.plain:
+            exchange.head.memo = Admitted(exchange, self._routes, route)
         return route
+
+    def _admit_again(self, exchange: Exchange, known: Admitted) -> Route:
+        """The same request as before on its connection: the same address, a new identity."""
+        exchange.host = known.host
+        exchange.path = known.path
+        exchange.rest = known.rest
+        exchange.client_ip = known.client_ip
+        exchange.forwarding = known.forwarding
+        exchange.prefixes = known.prefixes
+        exchange.request_id = request_id = self._ids.next()
+        exchange.trace = self._trace(request_id)
+        if self.draining:
+            exchange.keep_alive = False
+        return known.route
 
     def introduce(self, exchange: Exchange, peer: Peer) -> None:
         """Give ``exchange`` its request id, its trace and the address of its client."""
@@ -172,6 +193,25 @@ class Site:
             return None
         message = f"No upstream configured for service: {service[:64]}"
         return GatewayError(404, "unknown_service", message, fault="client")
+
+
+class Admitted:
+    """What was made of the address of a request that is repeated on its connection.
+
+    :ivar prefixes: the heads sent on, up to the request id, by instance.
+    """
+
+    __slots__ = ("client_ip", "forwarding", "host", "path", "prefixes", "rest", "route", "routes")
+
+    def __init__(self, exchange: Exchange, routes: RouteTable[Route], route: Route) -> None:
+        self.host = exchange.host
+        self.path = exchange.path
+        self.rest = exchange.rest
+        self.client_ip = exchange.client_ip
+        self.forwarding = exchange.forwarding
+        self.routes = routes
+        self.route = route
+        self.prefixes: dict[Instance, bytes] = {}
 
 
 @implementer(interfaces.IProtocolFactory)

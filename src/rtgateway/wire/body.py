@@ -101,6 +101,8 @@ _TRAILER = re.compile(
     rb"((?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)[ \t]*"
 )
 _MAX_LINE = 1024
+_EXTENSION_ROOM = 16384
+"""Bytes of chunk extensions beyond as many as there is payload (RFC 9112, 7.1.1)."""
 
 # RFC 9110, 6.5.1: fields that steer framing, routing, authentication or content can't come late.
 _NOT_IN_TRAILERS = (
@@ -118,7 +120,16 @@ _NOT_IN_TRAILERS = (
 class ChunkedBody:
     """A chunked body. The current state is the method that takes the next bytes."""
 
-    __slots__ = ("_left", "_line", "_step", "_trailer_room", "done", "rest", "trailers")
+    __slots__ = (
+        "_extension_room",
+        "_left",
+        "_line",
+        "_step",
+        "_trailer_room",
+        "done",
+        "rest",
+        "trailers",
+    )
 
     def __init__(self, trailer_bytes: int = 8192) -> None:
         self.done = False
@@ -127,6 +138,7 @@ class ChunkedBody:
         self._left = 0
         self._line = b""
         self._trailer_room = trailer_bytes
+        self._extension_room = _EXTENSION_ROOM
         self._step = self._size
 
     def feed(self, data: bytes) -> bytes:
@@ -160,6 +172,10 @@ class ChunkedBody:
         if match is None:
             raise BadRequest("A chunk size is malformed")
         self._left = int(match[1], 16)
+        if len(line) > match.end(1):
+            self._extension_room += self._left - len(line)
+            if self._extension_room < 0:
+                raise BadRequest("The chunk extensions are larger than the payload")
         self._step = self._data if self._left else self._trailer
         return at
 

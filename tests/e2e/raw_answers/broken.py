@@ -30,7 +30,7 @@ def _framing(name: str, *fields: bytes, rfc: str = "RFC 9112, 6.3") -> Row:
 
 def _chunks(name: str, chunks: bytes, rfc: str = "RFC 9112, 7.1") -> Row:
     """Bad chunks that come with the head; in pieces the head is out before they come."""
-    return bad(name, rfc, _OK + _TE + b"\r\n" + chunks, in_pieces=(CUT,))
+    return bad(name, rfc, _OK + _TE + b"\r\n" + chunks, in_pieces=(CUT, BAD))
 
 
 def _behind(name: str, says: bytes, sees: bytes, asks: bytes = GET) -> Row:

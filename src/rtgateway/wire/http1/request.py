@@ -57,16 +57,20 @@ class RequestHead:
     :ivar length: bytes of the body, 0 if there is none, -1 if it is chunked.
     :ivar passed_on: the header lines that go on to the next hop as they are.
     :ivar plain: nothing in it but Host needs a second look on its way.
+    :ivar repeated: it has come before, on the same connection.
+    :ivar memo: room for what is made of it, for when it is repeated.
     """
 
     __slots__ = (
         "keep_alive",
         "length",
         "lines",
+        "memo",
         "method",
         "named",
         "passed_on",
         "plain",
+        "repeated",
         "target",
         "version",
     )
@@ -75,6 +79,8 @@ class RequestHead:
         self.method = method
         self.target = target
         self.version = version
+        self.repeated = False
+        self.memo: object = None
         self.lines = lines
         self.named = named = named_fields(lines)
         self.passed_on = passed_on(lines, named.get(b"connection"))
@@ -144,7 +150,9 @@ class RequestParser(Heads):
         if data == self._last and not self._partial:
             # The same bytes as the request before: they mean the same.
             self.rest = b""
-            return self._last_head
+            head = self._last_head
+            head.repeated = True
+            return head
         if self._partial or data[0] in b"\r\n":
             data = self._without_blank_lines(data)
             if not data:
