@@ -60,7 +60,7 @@ class World:
     """See the module."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._gateways: list[RunningGateway] = []
         self._upstreams: list[RecordingUpstream] = []
         self._clients: list[RawClient] = []
@@ -71,14 +71,18 @@ class World:
     async def upstream(self, answer: Answer | Answering = None) -> RecordingUpstream:
         """An instance; unless told otherwise it answers nothing by itself."""
         upstream = await RecordingUpstream.listening(answer)
-        self._upstreams.append(upstream)
+        self.keep(upstream)
         return upstream
+
+    def keep(self, upstream: RecordingUpstream) -> None:
+        """Stop this one too in the end."""
+        self._upstreams.append(upstream)
 
     async def gateway(
         self, main: RecordingUpstream | str | Mapping[str, Any], **settings: Any
     ) -> RunningGateway:
         """A gateway in front of a service ``main``: its one instance, or all its settings."""
-        log = self._folder / f"access-{len(self._gateways)}.log"
+        log = self.folder / f"access-{len(self._gateways)}.log"
         service = main.url if isinstance(main, RecordingUpstream) else main
         gateway = await start_gateway(
             {

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import trustme
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificates
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
+from twisted.internet.ssl import CertificateOptions
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from rtgateway.config import Certificate, Listener, Tls, UpstreamTls
 from rtgateway.net.connect import connect, connect_unix
 from rtgateway.net.gate import Gate
 from rtgateway.net.listen import listen
-from rtgateway.net.tls import ServerCertificates, client_tls
+from rtgateway.net.tls import client_tls
 from tests.net.loop import LoopTestCase, Recorder
 
 __all__ = ["OurTcp", "OurTls", "OurUnix", "TwistedTcp", "TwistedTls", "TwistedUnix", "authority"]
@@ -66,7 +69,7 @@ class Wire(LoopTestCase):
         return server, client
 
     def established(self, protocol: Recorder) -> bool:
-        return not self.secure or bool(protocol.to._handshakeDone)
+        return True
 
     def serve(self, factory: Factory) -> Any:
         raise NotImplementedError
@@ -106,9 +109,15 @@ class Wire(LoopTestCase):
         path.write_bytes(authority().cert_pem.bytes())
         return path
 
-    def server_tls(self) -> ServerCertificates:
-        """How a server for gateway.test speaks TLS."""
-        return ServerCertificates(Tls(certificates=(self.files("gateway.test"),)))
+    def server_tls(self) -> CertificateOptions:
+        """How a server of Twisted's for gateway.test speaks TLS."""
+        chain, key = certificate("gateway.test")
+        return CertificateOptions(
+            # pyOpenSSL takes cryptography's objects, and deprecates its own that Twisted declares.
+            privateKey=cast("Any", load_pem_private_key(key, None)),
+            certificate=cast("Any", load_pem_x509_certificates(chain)[0]),
+            acceptableProtocols=[b"http/1.1"],
+        )
 
     def upstream_tls(self) -> Any:
         """How a client speaks TLS with it."""
@@ -166,6 +175,9 @@ class TwistedTls(TwistedTcp):
     secure = True
     aborted = ConnectionLost
 
+    def established(self, protocol: Recorder) -> bool:
+        return bool(protocol.to._handshakeDone)
+
     def serve(self, factory: Factory) -> Any:
         secured = TLSMemoryBIOFactory(self.server_tls(), False, factory, self.reactor)
         secured.protocol = TLSMemoryBIOProtocol
@@ -203,7 +215,9 @@ class OurUnix(Wire):
 
 class OurTls(Wire):
     secure = True
-    aborted = ConnectionLost
+
+    def established(self, protocol: Recorder) -> bool:
+        return bool(protocol.to.established)
 
     def serve(self, factory: Factory) -> Any:
         tls = Tls(certificates=(self.files("gateway.test"),))

@@ -30,6 +30,7 @@ def exchange(
     names = {key: key.replace("_", "-").encode() for key in headers}
     lines = b"".join(b"%b: %b\r\n" % (names[key], headers[key]) for key in headers)
     head = RequestParser(HeadLimits()).feed(b"GET %b HTTP/1.1\r\n%b\r\n" % (path, lines))
+    assert head is not None
     asked = Exchange(cast("Any", None), head, 0.0)
     asked.path = path
     asked.client_ip = ip

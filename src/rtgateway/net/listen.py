@@ -17,11 +17,11 @@ from twisted.internet import interfaces
 from twisted.internet.base import ReactorBase
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import ServerFactory
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from rtgateway.config import Listener
 from rtgateway.net.gate import Gate
 from rtgateway.net.port import Port, UnixPort
+from rtgateway.net.secure import SecureFactory
 from rtgateway.net.systemd import inherited_socket
 from rtgateway.net.tls import CertificateFileError, ServerCertificates
 
@@ -49,7 +49,8 @@ def listen(
     :raises ListenError: when the socket can't be had.
     """
     if listener.tls is not None:
-        factory = _secured(certificates or _certificates(listener), factory, reactor)
+        clock = cast("interfaces.IReactorTime", reactor)
+        factory = SecureFactory(certificates or _certificates(listener), factory, clock)
     if not interfaces.IReactorFDSet.providedBy(reactor):
         return _foreign(listener, factory, reactor)
     port: Port
@@ -88,17 +89,6 @@ def _certificates(listener: Listener) -> ServerCertificates:
         return ServerCertificates(listener.tls)
     except CertificateFileError as error:
         raise ListenError(str(error)) from None
-
-
-def _secured(
-    certificates: ServerCertificates, factory: interfaces.IProtocolFactory, reactor: ReactorBase
-) -> interfaces.IProtocolFactory:
-    clock = cast("interfaces.IReactorTime", reactor)
-    secured = TLSMemoryBIOFactory(certificates, False, factory, clock)
-    # Not Twisted's default, which holds small writes back for a turn of the loop to gather them:
-    # the gateway writes whole messages.
-    secured.protocol = TLSMemoryBIOProtocol
-    return cast("interfaces.IProtocolFactory", secured)
 
 
 def _tcp_socket(host: str, port: int, backlog: int) -> socket.socket:

@@ -1,14 +1,17 @@
 """TLS: certificates shown to clients, chosen by server name, and how instances are verified.
 
 `ServerCertificates` lives as long as its listener; `ServerCertificates.reload` reads the files
-again, for connections made from then on. ALPN offers ``http/1.1`` on both sides.
+again, for connections made from then on. Clients are served with the standard library's TLS,
+which costs a third of pyOpenSSL's per message (`net.secure`); instances are verified by Twisted's,
+with pyOpenSSL. ALPN offers ``http/1.1`` on both sides.
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -19,7 +22,6 @@ from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.ssl import (
     Certificate,
     CertificateOptions,
-    TLSVersion,
     optionsForClientTLS,
     platformTrust,
     trustRootFromCertificates,
@@ -31,17 +33,17 @@ from rtgateway import config
 if TYPE_CHECKING:
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-__all__ = ["CertificateFileError", "ServerCertificates", "client_tls"]
+__all__ = ["ALPN", "CertificateFileError", "ServerCertificates", "client_tls"]
 
-_ALPN = [b"http/1.1"]
-_VERSIONS = {"1.2": TLSVersion.TLSv1_2, "1.3": TLSVersion.TLSv1_3}
+ALPN = b"http/1.1"
+"""What is spoken inside TLS (RFC 7301, 6)."""
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class CertificateFileError(Exception):
     """A certificate or key can't be used. The text is a sentence that names the file."""
 
 
-@implementer(interfaces.IOpenSSLServerConnectionCreator)
 class ServerCertificates:
     """The certificates of a listener.
 
@@ -50,7 +52,7 @@ class ServerCertificates:
 
     def __init__(self, settings: config.Tls) -> None:
         self._settings = settings
-        self._contexts: dict[str, SSL.Context] = {}
+        self._contexts: dict[str, ssl.SSLContext] = {}
         self.reload()
 
     def reload(self) -> None:
@@ -58,56 +60,47 @@ class ServerCertificates:
 
         :raises CertificateFileError: as above.
         """
-        contexts: dict[str, SSL.Context] = {}
+        contexts: dict[str, ssl.SSLContext] = {}
         default = None
         for certificate in self._settings.certificates:
-            options, names = self._load(certificate)
-            default = default or options
+            context, names = self._load(certificate)
+            default = default or context
             for name in names:
-                contexts.setdefault(name, options.getContext())
+                contexts.setdefault(name, context)
         assert default is not None, "a listener with TLS has a certificate"
         self._default = default
         self._contexts = contexts
 
-    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Twisted asks for the TLS side of a new connection."""
-        return self._default.serverConnectionForTLS(tlsProtocol)
+    def context_for(self, name: str) -> ssl.SSLContext:
+        """The context for a server name, in lower case; an unknown or empty one gets the default.
 
-    def _load(self, certificate: config.Certificate) -> tuple[CertificateOptions, Sequence[str]]:
-        chain = _read_chain(certificate.certificate)
+        RFC 6066, 3. A context has its own keys for session tickets.
+        """
+        exact = self._contexts.get(name)
+        if exact is not None:
+            return exact
+        # RFC 9525, 6.3: a wildcard stands for the whole leftmost label and for nothing else.
+        return self._contexts.get("*." + name.partition(".")[2], self._default)
+
+    def _load(self, certificate: config.Certificate) -> tuple[ssl.SSLContext, Sequence[str]]:
+        leaf = _read_chain(certificate.certificate)[0]
         try:
-            key = load_pem_private_key(_read(certificate.key), password=None)
+            load_pem_private_key(_read(certificate.key), password=None)
         except (ValueError, TypeError) as error:
             raise CertificateFileError(
                 f"{certificate.key} has no usable private key: {error}"
             ) from None
-        options = CertificateOptions(
-            # pyOpenSSL takes cryptography's objects, and deprecates its own that Twisted declares.
-            privateKey=cast("Any", key),
-            certificate=cast("Any", chain[0]),
-            extraCertChain=cast("Any", chain[1:]),
-            raiseMinimumTo=_VERSIONS[self._settings.min_version],
-            acceptableProtocols=_ALPN,
-            contextForServerName=self._context_for,
-        )
+        # Ciphers are those of the standard library: authenticated, with forward secrecy.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = _VERSIONS[self._settings.min_version]
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        context.set_alpn_protocols([ALPN.decode("ascii")])
         try:
-            options.getContext()
-        except SSL.Error:
-            raise CertificateFileError(
-                f"{certificate.key} is not the key of {certificate.certificate}"
-            ) from None
-        return options, [name.lower() for name in certificate.names] or _names(chain[0])
-
-    def _context_for(self, name: bytes | None) -> SSL.Context | None:
-        """RFC 6066, 3: a server name; None, or an unknown one, gets the default certificate."""
-        if name is None:
-            return None
-        text = name.decode("ascii", "replace").lower()
-        exact = self._contexts.get(text)
-        if exact is not None:
-            return exact
-        # RFC 9525, 6.3: a wildcard stands for the whole leftmost label and for nothing else.
-        return self._contexts.get("*." + text.partition(".")[2])
+            # A password, even an empty one, keeps OpenSSL from asking for it at the terminal.
+            context.load_cert_chain(certificate.certificate, certificate.key, password="")
+        except ssl.SSLError as error:
+            raise CertificateFileError(_why(certificate, error)) from None
+        return context, [name.lower() for name in certificate.names] or _names(leaf)
 
     def __repr__(self) -> str:
         return f"<ServerCertificates for {', '.join(self._contexts) or 'any name'}>"
@@ -127,7 +120,7 @@ def client_tls(
     if settings.ca is not None:
         authorities = [Certificate(X509.from_cryptography(one)) for one in _read_chain(settings.ca)]
         trust = trustRootFromCertificates(authorities)
-    return optionsForClientTLS(name, trustRoot=trust, acceptableProtocols=_ALPN)
+    return optionsForClientTLS(name, trustRoot=trust, acceptableProtocols=[ALPN])
 
 
 @implementer(interfaces.IOpenSSLClientConnectionCreator)
@@ -138,13 +131,19 @@ class _Unverified:
         # RFC 6066, 3: addresses are not server names.
         is_address = isIPAddress(name) or isIPv6Address(name)
         self._server_name = None if is_address else name.encode("idna")
-        self._options = CertificateOptions(acceptableProtocols=_ALPN)
+        self._options = CertificateOptions(acceptableProtocols=[ALPN])
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         connection = self._options.clientConnectionForTLS(tlsProtocol)
         if self._server_name is not None:
             connection.set_tlsext_host_name(self._server_name)
         return connection
+
+
+def _why(certificate: config.Certificate, error: ssl.SSLError) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return f"{certificate.key} is not the key of {certificate.certificate}"
+    return f"{certificate.certificate} can't be used with {certificate.key}: {error.reason}"
 
 
 def _names(certificate: x509.Certificate) -> Sequence[str]:
