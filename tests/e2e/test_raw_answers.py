@@ -1,7 +1,5 @@
 """The table of raw answers, over real sockets: see `tests.e2e.raw_answers`."""
 
-# mypy: allow-untyped-decorators
-
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

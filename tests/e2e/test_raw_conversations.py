@@ -1,7 +1,5 @@
 """Requests and answers that overlap, and ends in the middle: who sees what, and when."""
 
-# mypy: allow-untyped-decorators
-
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

@@ -3,8 +3,6 @@
 RFC 9112, 9.3.1; RFC 9110, 9.2.2.
 """
 
-# mypy: allow-untyped-decorators
-
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable

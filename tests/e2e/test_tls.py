@@ -57,9 +57,7 @@ async def dial(gateway: RunningGateway, name: str, request: bytes = b"") -> RawC
     trust = TrustRoot.loadPEM(authority().cert_pem.bytes())
     options = optionsForClientTLS(name, trustRoot=trust)
     plain = TCP4ClientEndpoint(the_reactor(), "127.0.0.1", gateway.port)
-    client: RawClient = await within(
-        connectProtocol(wrapClientTLS(options, plain), RawClient())  # type: ignore[arg-type]
-    )
+    client: RawClient = await within(connectProtocol(wrapClientTLS(options, plain), RawClient()))
     client.send(request)
     return client
 
@@ -73,6 +71,7 @@ async def instance_with_tls(world: World, answer: Any, *names: str) -> Recording
         # pyOpenSSL takes cryptography's objects, and deprecates its own that Twisted declares.
         privateKey=cast("Any", load_pem_private_key(leaf.private_key_pem.bytes(), None)),
         certificate=cast("Any", load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes())),
+        acceptableProtocols=[b"http/1.1"],
     )
     upstream._listening = the_reactor().listenSSL(0, upstream, options, interface="127.0.0.1")
     return upstream
@@ -183,12 +182,14 @@ async def test_a_slow_reader_over_tls(world: World, tmp_path: Path) -> None:
     upstream = await world.upstream(with_length(bytes(size)))
     gateway = await world.gateway(upstream, **secure(files(tmp_path, "one.example")))
     client = await dial(gateway, "one.example", get())
+    await eventually(lambda: client.received)
     client.pause()
     (channel,) = gateway.service.site.channels
     await eventually(lambda: channel.blocked)
     await soon(0.2)
-    assert channel.transport.transport.unsent < 1_000_000
-    assert upstream.connections[0].transport.dataBuffer
+    assert channel.transport.unsent < 1_000_000
+    instance = upstream.connections[0].transport
+    assert len(instance.dataBuffer) + instance._tempDataLen > size // 4
     client.resume()
     taken = 0
 
@@ -200,6 +201,27 @@ async def test_a_slow_reader_over_tls(world: World, tmp_path: Path) -> None:
 
     await eventually(all_of_it)
     client.abort()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_slow_reader_whose_connection_ends(world: World, tmp_path: Path) -> None:
+    """Slow is not stalled: it gets everything, and a clean end."""
+    size = 12 << 20
+    upstream = await world.upstream(with_length(bytes(size)))
+    gateway = await world.gateway(
+        upstream, timeouts={"write_stall": "1s"}, **secure(files(tmp_path, "one.example"))
+    )
+    client = await dial(gateway, "one.example", get("/api/main/", "Connection: close"))
+    await eventually(lambda: client.received)
+    for _ in range(60):
+        client.pause()
+        await soon(0.05)
+        client.resume()
+        await soon()
+    await client.closed()
+    assert client.lost is not None
+    assert client.lost.check(ConnectionDone), client.lost
+    assert len((await client.answer()).body) == size
 
 
 @pytest_twisted.ensureDeferred

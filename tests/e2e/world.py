@@ -10,9 +10,9 @@ import gc
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 
 from rtgateway.testing import (
     RawClient,
@@ -66,7 +66,7 @@ class World:
         self._clients: list[RawClient] = []
         self._logs: dict[RunningGateway, Path] = {}
         self._errors: list[str] = []
-        globalLogPublisher.addObserver(self._observe)
+        globalLogPublisher.addObserver(cast(ILogObserver, self._observe))
 
     async def upstream(self, answer: Answer | Answering = None) -> RecordingUpstream:
         """An instance; unless told otherwise it answers nothing by itself."""
@@ -139,7 +139,7 @@ class World:
         for upstream in self._upstreams:
             await upstream.stop()
         gc.collect()  # a Deferred tells of a failure that nobody took when it goes
-        globalLogPublisher.removeObserver(self._observe)
+        globalLogPublisher.removeObserver(cast(ILogObserver, self._observe))
         assert not self._errors, "\n".join(self._errors)
 
     def _observe(self, event: LogEvent) -> None:

@@ -85,14 +85,23 @@ def requests(draw: st.DrawFn) -> bytes:
 
 
 _STATUS_LINES = st.sampled_from(
-    [b"HTTP/1.1 200 OK"] * 5
-    + [b"HTTP/1.1 204 None", b"HTTP/1.1 304 Same", b"HTTP/1.1 404 ", b"HTTP/1.1 500"]
-    + [b"HTTP/1.0 200 OK", b"HTTP/1.1 103 Hints", b"HTTP/1.1 101 Other", b"HTTP/1.1 20 OK"]
+    [
+        *[b"HTTP/1.1 200 OK"] * 5,
+        *(b"HTTP/1.1 204 None", b"HTTP/1.1 304 Same", b"HTTP/1.1 404 ", b"HTTP/1.1 500"),
+        *(b"HTTP/1.0 200 OK", b"HTTP/1.1 103 Hints", b"HTTP/1.1 101 Other", b"HTTP/1.1 20 OK"),
+    ]
 )
 _ANSWER_FIELDS = st.sampled_from(
-    [b"Set-Cookie: a=1", b"set-cookie: b=2", b"X-Field: 1", b"Keep-Alive: 5", b"Upgrade: h2c"]
-    + [b"Date: Sun, 06 Nov 1994 08:49:37 GMT", b"Connection: close", b"Connection: x-field"]
-    + [b"Content-Type: text/plain", b"X-Request-Id: other", b"Via: 1.1 app"]
+    [
+        *(b"Set-Cookie: a=1", b"set-cookie: b=2", b"X-Field: 1", b"Keep-Alive: 5", b"Upgrade: x"),
+        *(
+            b"Connection: close",
+            b"Proxy-Connection: close",
+            b"Content-Type: text/plain",
+            b"Via: 1.1 a",
+        ),
+        *(b"X-Request-Id: other", b"Date: Sun, 06 Nov 1994 08:49:37 GMT"),
+    ]
 )
 
 

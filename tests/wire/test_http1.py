@@ -165,7 +165,8 @@ class RefusedRequestTests(SynchronousTestCase):
         with self.assertRaises(BadRequest) as refusal:
             for piece in pieces:
                 parser.feed(piece)
-        return refusal.exception.status
+        status: int = refusal.exception.status
+        return status
 
     def test_a_line_too_long(self) -> None:
         """414, as soon as it is too long; a line of just the limit is served."""
@@ -186,7 +187,7 @@ class RefusedRequestTests(SynchronousTestCase):
         self.assertEqual(_request(fits).method, b"GET")
         larger = fits.replace(b"X: a", b"X: aa", 1)
         self.assertEqual(self._status(larger), 431)
-        self.assertEqual(self._status(larger[:-2] + b"a"), 431)
+        self.assertEqual(self._status(larger[:-2] + b"aa"), 431)
 
     def test_too_many_fields(self) -> None:
         """431 for one more than the limit."""

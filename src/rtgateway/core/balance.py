@@ -41,8 +41,8 @@ class Balancer(Protocol[L]):
 class LeastLoad:
     """The lowest score wins; equal scores take turns.
 
-    The score is ``inflight * 1000 + latency in ms``, divided by the weight: one request in
-    progress weighs as much as a second of latency.
+    The score is ``inflight * 1000 + latency in whole ms``, divided by the weight: one request in
+    progress weighs as much as a second of latency, and less than a millisecond is no difference.
     """
 
     __slots__ = ("_turn",)
@@ -67,7 +67,7 @@ class LeastLoad:
             weight = candidate.weight
             if not weight:
                 continue
-            score = (candidate.inflight + candidate.latency) / weight
+            score = (candidate.inflight * 1000 + candidate.latency // 0.001) / weight
             if best is None or score < lowest:
                 best = candidate
                 lowest = score

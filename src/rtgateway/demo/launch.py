@@ -94,7 +94,7 @@ def instructions(address: str, urls: Urls) -> list[str]:
     base = f"http://localhost:{address.rpartition(':')[2]}"
     socket = urls["events"][0].replace("http", "ws", 1)
     commands = (
-        (f"curl -i {base}/users", "again and again: X-Instance changes"),
+        (f"curl -i {base}/users", "X-Instance says who answered"),
         (f"curl -i {base}/products/2", "a route of its own"),
         (f"curl -i {base}/api/users/echo -d hello", "what the instance received"),
         (f"curl -N {base}/sse/events/events", "an event every second"),

@@ -17,11 +17,12 @@ from twisted.internet import interfaces
 from twisted.internet.base import ReactorBase
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import ServerFactory
+from zope.interface import implementer
 
 from rtgateway.config import Listener
 from rtgateway.net.gate import Gate
 from rtgateway.net.port import Port, UnixPort
-from rtgateway.net.secure import SecureFactory
+from rtgateway.net.secure import SecureTransport
 from rtgateway.net.systemd import inherited_socket
 from rtgateway.net.tls import CertificateFileError, ServerCertificates
 
@@ -50,7 +51,7 @@ def listen(
     """
     if listener.tls is not None:
         clock = cast("interfaces.IReactorTime", reactor)
-        factory = SecureFactory(certificates or _certificates(listener), factory, clock)
+        factory = _Secured(certificates or _certificates(listener), factory, clock)
     if not interfaces.IReactorFDSet.providedBy(reactor):
         return _foreign(listener, factory, reactor)
     port: Port
@@ -89,6 +90,34 @@ def _certificates(listener: Listener) -> ServerCertificates:
         return ServerCertificates(listener.tls)
     except CertificateFileError as error:
         raise ListenError(str(error)) from None
+
+
+@implementer(interfaces.IProtocolFactory)
+class _Secured:
+    """Puts TLS between connections and what ``factory`` builds for them."""
+
+    def __init__(
+        self,
+        certificates: ServerCertificates,
+        factory: interfaces.IProtocolFactory,
+        clock: interfaces.IReactorTime,
+    ) -> None:
+        self._certificates = certificates
+        self._factory = factory
+        self._clock = clock
+
+    def buildProtocol(self, addr: interfaces.IAddress) -> SecureTransport | None:
+        """As ``factory`` decides: None refuses the connection."""
+        protocol = self._factory.buildProtocol(addr)
+        if protocol is None:
+            return None
+        return SecureTransport(protocol, self._certificates, self._clock)
+
+    def doStart(self) -> None:
+        self._factory.doStart()
+
+    def doStop(self) -> None:
+        self._factory.doStop()
 
 
 def _tcp_socket(host: str, port: int, backlog: int) -> socket.socket:

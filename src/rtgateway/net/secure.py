@@ -1,9 +1,8 @@
 """TLS for accepted connections: a protocol to the TCP transport, a transport to the protocol.
 
-It runs the standard library's TLS over memory BIOs: one call into OpenSSL and one into the kernel
-for a message, each way, and no exception. To the protocol above, everything that has to do with
-time and backpressure is the TCP transport's own behaviour, and ``tests/net`` holds it to the same
-expectations. `net.listen` puts a `SecureFactory` in front of a listener's factory.
+`net.records` does the cryptography. To the protocol above, everything that has to do with time
+and backpressure is the TCP transport's own behaviour, and ``tests/net`` holds it to the same
+expectations. `net.listen` puts one between each connection and its protocol.
 
 What ends a connection: a close_notify, after which the protocol hears `ConnectionDone`; an end
 without one, which may be somebody's attack (RFC 8446, 6.1) and is `ConnectionLost`, as whatever
@@ -15,7 +14,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
-from typing import Any
 
 from twisted.internet import interfaces
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -23,17 +21,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rtgateway.net.hello import read_hello
+from rtgateway.net.layer import Layer, StallTimer
+from rtgateway.net.records import FEED, RECORD, Records
 from rtgateway.net.tls import ALPN, ServerCertificates
 
-__all__ = ["SecureFactory", "SecureTransport"]
+__all__ = ["SecureTransport"]
 
-_RECORD = 16 * 1024
-"""Bytes in a record at most. Asking for as many leaves none of a record behind in OpenSSL."""
-_FEED = 32 * 1024
-"""Bytes given to OpenSSL at a time. Its buffers never shrink, and idle connections are many."""
-_GATHER = 4
-"""Records that are sent in one piece."""
-_UNTAKEN = 16 * 1024
+_UNTAKEN = 64 * 1024
 """Bytes of TLS's own answers that a peer may provoke without taking them."""
 _PATIENCE = 5.0
 """Seconds without progress that a peer may take to end a connection that we have ended."""
@@ -46,64 +40,32 @@ peer's end awaited; nothing goes in or out any more."""
 _PHASES = ("waiting for a hello", "handshake", "open", "closing", "over")
 
 
-@implementer(interfaces.IProtocolFactory)
-class SecureFactory:
-    """Puts TLS between connections and what ``factory`` builds for them."""
-
-    def __init__(
-        self,
-        certificates: ServerCertificates,
-        factory: interfaces.IProtocolFactory,
-        clock: interfaces.IReactorTime,
-    ) -> None:
-        self._certificates = certificates
-        self._factory = factory
-        self._clock = clock
-
-    def buildProtocol(self, addr: interfaces.IAddress) -> SecureTransport | None:
-        """As ``factory`` decides: None refuses the connection."""
-        protocol = self._factory.buildProtocol(addr)
-        if protocol is None:
-            return None
-        return SecureTransport(protocol, self._certificates, self._clock)
-
-    def doStart(self) -> None:
-        self._factory.doStart()
-
-    def doStop(self) -> None:
-        self._factory.doStop()
-
-
 @implementer(interfaces.IProtocol, interfaces.ISSLTransport, interfaces.IPushProducer)
 @implementer(interfaces.IConsumer, interfaces.INegotiated)
-class SecureTransport:
-    """The server's side of one connection; see the module."""
+class SecureTransport(Layer):
+    """The server's side of one connection; see the module.
+
+    :ivar server_name: what the client asked for (SNI), in lower case; empty if nothing.
+    """
 
     __slots__ = (
-        "__weakref__",
         "_certificates",
         "_clock",
         "_flight",
         "_held",
-        "_incoming",
-        "_outgoing",
         "_phase",
         "_producer",
         "_provoked",
+        "_records",
+        "_stall",
         "_streaming",
-        "_timer",
-        "_tls",
         "_trouble",
-        "_undelivered",
         "disconnecting",
         "protocol",
-        "transport",
+        "server_name",
     )
 
-    # Both are there from the ClientHello on.
-    _incoming: ssl.MemoryBIO
-    _tls: ssl.SSLObject
-    transport: Any  # several interfaces at once: TCP transport, consumer, producer
+    _records: Records  # from the ClientHello on
 
     def __init__(
         self,
@@ -113,18 +75,17 @@ class SecureTransport:
     ) -> None:
         self.protocol = protocol
         self.disconnecting = False
+        self.server_name = ""
         self._certificates = certificates
         self._clock = clock
         self._phase = _HELLO
         self._flight = b""
-        self._outgoing = ssl.MemoryBIO()
         self._held: list[bytes] | None = None
         self._producer: interfaces.IProducer | None = None
         self._streaming = False
         self._provoked = 0
         self._trouble: ssl.SSLError | None = None
-        self._timer: interfaces.IDelayedCall | None = None
-        self._undelivered = 0
+        self._stall: StallTimer | None = None
 
     # -- protocol of the TCP transport --------------------------------------------------------
 
@@ -137,17 +98,15 @@ class SecureTransport:
         self.protocol.makeConnection(self)
 
     def dataReceived(self, data: bytes) -> None:
-        if len(data) > _FEED:
-            for start in range(0, len(data), _FEED):
-                self.dataReceived(data[start : start + _FEED])
+        if len(data) > FEED:
+            for start in range(0, len(data), FEED):
+                self.dataReceived(data[start : start + FEED])
         elif self._phase == _OPEN or self._phase == _CLOSING:
-            self._incoming.write(data)
-            self._deliver()
+            self._deliver(data)
         elif self._phase == _HELLO:
             self._hear(data)
         elif self._phase == _HANDSHAKE:
-            self._incoming.write(data)
-            self._shake_hands()
+            self._shake_hands(data)
 
     def connectionLost(self, reason: Failure) -> None:
         cut = self._phase <= _OPEN and not self.disconnecting
@@ -156,10 +115,11 @@ class SecureTransport:
         elif cut and reason.check(ConnectionDone):
             reason = Failure(ConnectionLost("The peer ended without a close_notify"))
         self._phase = _OVER
+        self.disconnecting = True
         self._held = self._producer = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._stall is not None:
+            self._stall.stop()
+            self._stall = None
         protocol = self.protocol
         # As Twisted's transports do: no cycle keeps the connection's buffers alive.
         del self.protocol
@@ -176,26 +136,25 @@ class SecureTransport:
             self.transport.write(_NO_APPLICATION_PROTOCOL)
             self._end()
             return
-        self._incoming = ssl.MemoryBIO()
-        self._incoming.write(self._flight)
-        self._flight = b""
+        self.server_name = hello.server_name
         context = self._certificates.context_for(hello.server_name)
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._records = Records(context, self._flight)
+        self._flight = b""
         self._phase = _HANDSHAKE
         self._shake_hands()
 
-    def _shake_hands(self) -> None:
+    def _shake_hands(self, data: bytes = b"") -> None:
         try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            self._answer()
+            done = self._records.shake_hands(data)
         except ssl.SSLError as error:
             self._fail(error)
-        else:
+            return
+        self._answer()
+        if done:
             self._phase = _OPEN
-            self._answer()  # session tickets among it
             self._release()
-            if self._incoming.pending and self._phase != _OVER:
+            if self._phase != _OVER:
+                # What came together with the end of the handshake.
                 self._deliver()
 
     def _release(self) -> None:
@@ -211,43 +170,25 @@ class SecureTransport:
 
     # -- records in and out -------------------------------------------------------------------
 
-    def _deliver(self) -> None:
+    def _deliver(self, data: bytes = b"") -> None:
         """Give the protocol what can be decrypted; after its own end, only look for the peer's."""
-        parts = []
-        ended = False
-        trouble = None
-        read, incoming = self._tls.read, self._incoming
-        try:
-            while True:
-                part = read(_RECORD)
-                if not part:
-                    ended = True
-                    break
-                parts.append(part)
-                if not incoming.pending:
-                    break
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            ended = True
-        except ssl.SSLError as error:
-            trouble = error
-        if parts and self._phase == _OPEN:
-            self.protocol.dataReceived(parts[0] if len(parts) == 1 else b"".join(parts))
+        records = self._records
+        plain = records.decrypt(data)
+        if plain and self._phase == _OPEN:
+            self.protocol.dataReceived(plain)
         if self._phase == _OVER:
             return
-        if trouble is not None:
-            self._fail(trouble)
-        elif ended:
+        if records.trouble is not None:
+            self._fail(records.trouble)
+        elif records.ended:
             if self._phase == _OPEN:
-                self._say_goodbye()
+                records.say_goodbye()
             self._end()
-        elif self._outgoing.pending:
+        else:
             self._answer()
 
     def _answer(self) -> None:
-        """Send what TLS itself has to say: handshake, key update, alert."""
-        answer = self._outgoing.read()
+        answer = self._records.answer()
         if not answer:
             return
         self.transport.write(answer)
@@ -264,25 +205,13 @@ class SecureTransport:
             self._hold(data)
             return
         try:
-            if len(data) > _RECORD:
-                self._write_many(data)
+            if len(data) > RECORD:
+                for piece in self._records.encrypt_many(data):
+                    self.transport.write(piece)
             elif data:
-                self._tls.write(data)
-                self.transport.write(self._outgoing.read())
+                self.transport.write(self._records.encrypt(data))
         except ssl.SSLError as error:
             self._fail(error)
-
-    def _write_many(self, data: bytes) -> None:
-        view = memoryview(data)
-        records = []
-        for start in range(0, len(view), _RECORD):
-            self._tls.write(view[start : start + _RECORD])
-            records.append(self._outgoing.read())
-            if len(records) == _GATHER:
-                self.transport.write(b"".join(records))
-                records.clear()
-        if records:
-            self.transport.write(b"".join(records))
 
     def _hold(self, data: bytes) -> None:
         if self._phase > _OPEN or (self.disconnecting and self._producer is None):
@@ -331,54 +260,45 @@ class SecureTransport:
         self._phase = _CLOSING
         # Whoever paused it is done with it; the peer's end has to be read.
         self.transport.resumeProducing()
-        if self._say_goodbye():
+        both = self._records.say_goodbye()
+        self.transport.write(self._records.answer())
+        if both:
             self._end()
         else:
             self._watch()
 
-    def _say_goodbye(self) -> bool:
-        """Send our close_notify; whether the peer's is here already."""
-        try:
-            self._tls.unwrap()
-        except ssl.SSLError:  # usually SSLWantReadError, of the peer's
-            both = False
-        else:
-            both = True
-        self.transport.write(self._outgoing.read())
-        return both
-
     def _fail(self, trouble: ssl.SSLError) -> None:
         self._trouble = trouble
-        # The alert that tells the peer.
-        self.transport.write(self._outgoing.read())
         self._end()
 
     def _end(self) -> None:
-        """Close when everything is sent."""
+        """Close when everything is sent, and with it what TLS has to say about the end."""
+        if _HELLO < self._phase < _OVER:
+            self.transport.write(self._records.answer())
         self._phase = _OVER
         self.disconnecting = True
         self._held = None
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            # The TCP transport would wait for it.
+            self.transport.unregisterProducer()
+            producer.stopProducing()
         self.transport.loseConnection()
         self._watch()
 
     def _watch(self) -> None:
         """Bound the time that the end takes, from when the peer stops taking what it gets."""
-        if self._timer is None:
-            self._undelivered = self.undelivered
-            self._timer = self._clock.callLater(_PATIENCE, self._late)
+        if self._stall is None:
+            self._stall = StallTimer(self._clock, self, _PATIENCE, self._stalled)
 
-    def _late(self) -> None:
-        self._timer = None
-        if self._phase == _OPEN:  # the handshake went on, and a producer has not finished
-            return
-        left = self.undelivered
-        if left < self._undelivered:
-            self._watch()
-        elif self._phase == _CLOSING and not left:
+    def _stalled(self) -> None:
+        self._stall = None
+        if self._phase == _CLOSING and not self.undelivered:
             # It has everything and only does not say so: no reason for a reset.
             self._end()
-        else:
+        elif self._phase != _OPEN:
             self.abortConnection()
+        # Else the handshake went on, and now a producer is being waited for.
 
     # -- producers ----------------------------------------------------------------------------
 
@@ -414,16 +334,6 @@ class SecureTransport:
     # -- what it is ---------------------------------------------------------------------------
 
     @property
-    def unsent(self) -> int:
-        """Bytes of records that the kernel has not taken yet."""
-        return int(getattr(self.transport, "unsent", 0))
-
-    @property
-    def undelivered(self) -> int:
-        """Bytes of records that the peer has not acknowledged yet, as far as the system tells."""
-        return int(getattr(self.transport, "undelivered", 0))
-
-    @property
     def established(self) -> bool:
         """Whether the handshake is done and nothing has ended yet."""
         return self._phase == _OPEN
@@ -431,33 +341,10 @@ class SecureTransport:
     @property
     def negotiatedProtocol(self) -> bytes | None:
         """What was agreed on (ALPN); None before the handshake, or when the client offered none."""
-        agreed = self._tls.selected_alpn_protocol() if self.established else None
-        return None if agreed is None else agreed.encode("ascii")
+        return self._records.protocol if self.established else None
 
     def getPeerCertificate(self) -> None:
         """Clients are not asked for one."""
-
-    def getHandle(self) -> object:
-        """The socket."""
-        return self.transport.getHandle()
-
-    def getPeer(self) -> Any:
-        return self.transport.getPeer()
-
-    def getHost(self) -> Any:
-        return self.transport.getHost()
-
-    def getTcpNoDelay(self) -> bool:
-        return bool(self.transport.getTcpNoDelay())
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        self.transport.setTcpNoDelay(enabled)
-
-    def getTcpKeepAlive(self) -> bool:
-        return bool(self.transport.getTcpKeepAlive())
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        self.transport.setTcpKeepAlive(enabled)
 
     def __repr__(self) -> str:
         above = getattr(self, "protocol", None)

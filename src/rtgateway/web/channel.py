@@ -354,10 +354,14 @@ class HTTPChannel(Protocol):
             else:
                 self.transport.abortConnection()
         elif self._receive == self._nothing:
-            if self._takes(now) and self._undelivered:
+            if not self._takes(now):
+                self.transport.abortConnection()
+            elif self._undelivered:
                 self.deadline = now + _LINGER
             else:
-                self.transport.abortConnection()
+                # It has everything and only keeps its side open: no reason for a reset.
+                self.deadline = now + self.site.timeouts.write_stall
+                self.transport.loseConnection()
         elif self._receive == self._body:
             self._judge_body(now)
         elif self.exchange is None and self._parser.between_messages:

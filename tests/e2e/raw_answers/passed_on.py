@@ -63,6 +63,7 @@ ROWS = (
     _dropped("a request id of the service", b"X-Request-Id: other", rfc="x-request-id"),
     _dropped("Keep-Alive and Connection", b"Keep-Alive: timeout=5", b"Connection: keep-alive"),
     _dropped("Proxy-Connection", b"Proxy-Connection: keep-alive"),
+    _dropped("Proxy-Connection: close", b"Proxy-Connection: close"),
     _dropped("a challenge of a proxy", b"Proxy-Authenticate: Basic", rfc="RFC 9110, 11.7.1"),
     _dropped("an offer to upgrade", b"Connection: upgrade", b"Upgrade: h2c", rfc="RFC 9110, 7.8"),
     _dropped("fields that Connection lists", b"Connection: x-A, x-b", b"X-A: 1", b"x-B: 2"),

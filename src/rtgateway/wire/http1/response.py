@@ -28,7 +28,7 @@ _RESPONSE_LINES = LineTable(
     dropped=HOP_BY_HOP | {b"content-length", b"x-request-id"},
     named=frozenset(
         b"content-length content-type transfer-encoding connection date content-encoding "
-        b"set-cookie".split()
+        b"set-cookie proxy-connection".split()
     ),
     unkept=frozenset([b"set-cookie"]),
 )
@@ -165,7 +165,9 @@ class ResponseParser(Heads):
             list(map(_known_response_line, lines)),
             self.to_head,
         )
-        if not (together and self._whole and head.length == size - end):
+        # To llhttp, Proxy-Connection is another Connection, and behind a close nothing may come.
+        lasts = head.keep_alive and b"proxy-connection" not in head.named
+        if not (together and self._whole and lasts and head.length == size - end):
             self._parser = httptools.HttpResponseParser(self)
         if together and end <= MAX_REMEMBERED and b"set-cookie" not in head.named:
             if len(_recent_answers) >= _MAX_RECENT:
