@@ -94,7 +94,7 @@ async def test_it_is_known_by_its_content_type(world: World, kind: str, coding: 
     gateway = await world.gateway(upstream, timeouts={"between_bytes": "200ms"})
     client = await world.client(gateway, get())
     await eventually(lambda: only_instance(gateway).streams == 1)
-    await soon(1.4)
+    await soon(0.6)
     (connection,) = upstream.connections
     connection.send(chunk(EVENT) if coding == "chunked" else EVENT)
     await arrived(client, EVENT)
@@ -214,7 +214,7 @@ async def test_none_unless_configured(world: World) -> None:
     """Nothing is put into a stream that nobody asked for."""
     client, connection = await streaming(world)
     connection.send(chunk(EVENT))
-    await soon(1.5)
+    await soon(0.6)
     assert events(client) == EVENT
 
 
@@ -239,7 +239,7 @@ async def test_no_comment_inside_a_line(world: World, begun: bytes) -> None:
     connection.send(chunk(begun))
     await eventually(lambda: events(client).endswith(begun))
     before = events(client)
-    await soon(1.3)
+    await soon(0.6)
     assert events(client) == before
     connection.send(chunk(b"\n\n"))
     await eventually(lambda: events(client) == before + b"\n\n:\n")
@@ -263,7 +263,7 @@ async def test_line_ends_of_every_kind_are_untouched(world: World) -> None:
     for byte in mixed:
         connection.send(chunk(bytes([byte])))
     await eventually(lambda: events(client).replace(b":\n", b"") == mixed)
-    await soon(1.3)
+    await soon(0.6)
     assert events(client).endswith(mixed)
 
 
@@ -272,7 +272,7 @@ async def test_no_comment_in_a_compressed_stream(world: World) -> None:
     """It would break the compression. What the instance has compressed stays so."""
     client, connection = await streaming(world, "Content-Encoding: gzip", **HEARTBEAT)
     connection.send(chunk(b"\x1f\x8b\x08\n"))
-    await soon(1.5)
+    await soon(0.6)
     assert b"\r\nContent-Encoding: gzip\r\n" in client.received
     assert events(client) == b"\x1f\x8b\x08\n"
 
@@ -286,7 +286,7 @@ async def test_no_comment_in_a_stream_of_known_length(world: World) -> None:
     gateway = await world.gateway(upstream, **HEARTBEAT)
     client = await world.client(gateway, get("/sse/main/"))
     await eventually(lambda: client.received.endswith(EVENT))
-    await soon(1.3)
+    await soon(0.6)
     assert client.received.endswith(b"\r\n\r\n" + EVENT)
 
 

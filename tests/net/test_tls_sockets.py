@@ -6,10 +6,28 @@ from __future__ import annotations
 import socket
 import ssl
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography.x509 import DNSName, SubjectAlternativeName, load_der_x509_certificate
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509 import (
+    CertificateBuilder,
+    DNSName,
+    Name,
+    NameAttribute,
+    SubjectAlternativeName,
+    load_der_x509_certificate,
+)
+from cryptography.x509.oid import NameOID
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Factory
@@ -213,6 +231,30 @@ class CertificateFileTests(SynchronousTestCase):
         self.good.key.write_bytes(certificate("other.test")[1])
         self.assertEqual(
             self.refused(), f"{self.good.key} is not the key of {self.good.certificate}"
+        )
+
+    def test_a_key_with_a_password(self) -> None:
+        """Nobody is asked for it at a terminal."""
+        key = load_pem_private_key(self.good.key.read_bytes(), None)
+        locked = key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+        )
+        self.good.key.write_bytes(locked)
+        self.assertIn(f"{self.good.key} has no usable private key", self.refused())
+
+    def test_a_key_too_weak_for_openssl(self) -> None:
+        key = generate_private_key(65537, 1024)
+        name = Name([NameAttribute(NameOID.COMMON_NAME, "weak.test")])
+        now = datetime.now(UTC)
+        builder = CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(1))
+        pem = builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
+        self.good.certificate.write_bytes(pem)
+        self.good.key.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
+        self.assertEqual(
+            self.refused(),
+            f"{self.good.certificate} can't be used with {self.good.key}: EE_KEY_TOO_SMALL",
         )
 
     def test_a_listener_says_the_same(self) -> None:

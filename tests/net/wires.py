@@ -173,6 +173,7 @@ class TwistedUnix(Wire):
 
 class TwistedTls(TwistedTcp):
     secure = True
+    # Twisted's TLS takes its own abort for an end without a close_notify.
     aborted = ConnectionLost
 
     def established(self, protocol: Recorder) -> bool:

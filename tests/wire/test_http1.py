@@ -189,6 +189,13 @@ class RefusedRequestTests(SynchronousTestCase):
         self.assertEqual(self._status(larger), 431)
         self.assertEqual(self._status(larger[:-2] + b"aa"), 431)
 
+    def test_a_head_too_large_for_a_limit_below_that_of_its_line(self) -> None:
+        """431: the smaller limit holds."""
+        parser = RequestParser(HeadLimits(line=64, size=40))
+        with self.assertRaises(BadRequest) as refusal:
+            parser.feed(_GET[:-2] + b"X-Field: 1234\r\n\r\n")
+        self.assertEqual(refusal.exception.status, 431)
+
     def test_too_many_fields(self) -> None:
         """431 for one more than the limit."""
         fits = _GET[:-2] + b"X: 1\r\n" * 7 + b"\r\n"

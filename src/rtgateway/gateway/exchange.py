@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rtgateway.gateway.route import Route
     from rtgateway.upstream.instance import Instance
 
-__all__ = ["Client", "Exchange", "Pausable"]
+__all__ = ["VIA", "Client", "Exchange", "Pausable"]
 
 _REPEATABLE = frozenset([b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"])
 
@@ -180,7 +180,7 @@ class Exchange:
             prefix = prefixes.get(instance, b"")
             if not prefix:
                 prefix = prefixes[instance] = self._prefix(instance)
-        head = b"%b%b%b%b" % (prefix, self.request_id, self.trace, _VIA[self.version])
+        head = b"%b%b%b%b" % (prefix, self.request_id, self.trace, VIA[self.version])
         if self.body is not None:
             head += self._framing(self.body)
         elif b"content-length" in self.named:
@@ -219,4 +219,4 @@ class Exchange:
 
 
 # RFC 9110, 7.6.3: with the version of the message that was received.
-_VIA = {11: b"Via: 1.1 rtgateway\r\n", 10: b"Via: 1.0 rtgateway\r\n"}
+VIA = {11: b"Via: 1.1 rtgateway\r\n", 10: b"Via: 1.0 rtgateway\r\n"}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from rtgateway.gateway.exchange import Exchange
+from rtgateway.gateway.exchange import VIA, Exchange
 from rtgateway.gateway.respond import connection_line, http_date
 from rtgateway.upstream.connection import Answer
 from rtgateway.wire.body import chunk, last_chunk
@@ -175,10 +175,11 @@ def _head(exchange: Exchange, answer: Answer, chunked: bool) -> bytes:
         framing += b"Date: %b\r\n" % http_date()
     if not exchange.keep_alive or exchange.version == 10:
         framing += connection_line(exchange)
-    return b"%b%bX-Request-Id: %b\r\nVia: 1.1 rtgateway\r\n\r\n" % (
+    return b"%b%bX-Request-Id: %b\r\n%b\r\n" % (
         head.passed_on,
         framing,
         exchange.request_id,
+        VIA[head.version],
     )
 
 

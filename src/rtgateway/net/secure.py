@@ -245,9 +245,8 @@ class SecureTransport(Layer):
         else:
             self._watch()
 
-    def loseWriteConnection(self) -> None:
-        """The same: TLS reads on until the peer ends, but the protocol is told no more of it."""
-        self.loseConnection()
+    # There is no half-closed TLS: what comes after the end is read, but not delivered.
+    loseWriteConnection = stopProducing = loseConnection
 
     def abortConnection(self) -> None:
         """Close at once. The peer sees a reset."""
@@ -273,15 +272,16 @@ class SecureTransport(Layer):
 
     def _end(self) -> None:
         """Close when everything is sent, and with it what TLS has to say about the end."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            # The TCP transport would wait for it.
+            self.transport.unregisterProducer()
         if _HELLO < self._phase < _OVER:
             self.transport.write(self._records.answer())
         self._phase = _OVER
         self.disconnecting = True
         self._held = None
-        producer, self._producer = self._producer, None
         if producer is not None:
-            # The TCP transport would wait for it.
-            self.transport.unregisterProducer()
             producer.stopProducing()
         self.transport.loseConnection()
         self._watch()
@@ -327,9 +327,6 @@ class SecureTransport(Layer):
 
     def resumeProducing(self) -> None:
         self.transport.resumeProducing()
-
-    def stopProducing(self) -> None:
-        self.loseConnection()
 
     # -- what it is ---------------------------------------------------------------------------
 

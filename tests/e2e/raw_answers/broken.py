@@ -125,6 +125,7 @@ ROWS = (
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
         asks=ask(b"GET /x HTTP/1.1", b"Connection: upgrade", b"Upgrade: h2c"),
     ),
+    bad("interim answers without end", "RFC 9110, 15.2", b"HTTP/1.1 103 Hints\r\n\r\n" * 17),
     # -- bytes behind the end -------------------------------------------------------------------
     _behind("a body longer than its length", _OK + _TWO + b"more", seen(body=b"ok")),
     _behind("an answer behind an answer", _OK + _TWO + _POISON, seen(body=b"ok")),

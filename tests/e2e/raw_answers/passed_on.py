@@ -175,14 +175,14 @@ ROWS = (
         "an answer in HTTP/1.0",
         "RFC 9112, 9.3",
         b"HTTP/1.0 200 OK\r\n" + _TWO,
-        seen(body=b"ok"),
+        seen(body=b"ok", via=b"1.0"),
         reused=False,
     ),
     good(
         "an answer in HTTP/1.0 that goes on",
         "RFC 9112, 9.3",
         b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n" + _TWO,
-        seen(body=b"ok"),
+        seen(body=b"ok", via=b"1.0"),
     ),
     good(
         "a body until the end of the connection",
@@ -195,7 +195,7 @@ ROWS = (
         "a body until the end of the connection, in HTTP/1.0",
         "RFC 9112, 6.3",
         b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\nhello",
-        seen(chunked=b"hello"),
+        seen(chunked=b"hello", via=b"1.0"),
         then="close",
     ),
     good(

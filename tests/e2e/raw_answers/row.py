@@ -127,6 +127,7 @@ def seen(
     chunked: bytes | None = None,
     trailers: tuple[bytes, ...] | None = (),
     connection: bytes = b"",
+    via: bytes = b"1.1",
 ) -> bytes:
     """What the client reads.
 
@@ -145,5 +146,5 @@ def seen(
         lines.append(b"Date: <date>")
     if connection:
         lines.append(b"Connection: " + connection)
-    lines += [b"X-Request-Id: <id>", b"Via: 1.1 rtgateway"]
+    lines += [b"X-Request-Id: <id>", b"Via: %b rtgateway" % via]
     return b"\r\n".join([*lines, b"", body])

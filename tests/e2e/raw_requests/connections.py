@@ -11,6 +11,7 @@ _POST = b"POST /x HTTP/1.1"
 _CLOSE = b"Connection: close\r\n"
 _KEEP = b"Connection: keep-alive\r\n"
 _CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+_SAME = ask(b"GET /x?a=1 HTTP/1.1", b"Cookie: a=1")
 
 
 def _get(number: int) -> bytes:
@@ -124,6 +125,20 @@ ROWS = (
         "RFC 9112, 9.3.2",
         b"".join(ask(_get(number)) for number in range(30)),
         *(sent_on(_get(number)) for number in range(30)),
+    ),
+    passed(
+        "the same request again and again, and another between",
+        "RFC 9112, 9.3",
+        (*[_SAME] * 4, ask(_get(1)), *[_SAME] * 2),
+        *[sent_on(b"GET /x?a=1 HTTP/1.1", b"Cookie: a=1")] * 4,
+        sent_on(_get(1)),
+        *[sent_on(b"GET /x?a=1 HTTP/1.1", b"Cookie: a=1")] * 2,
+    ),
+    passed(
+        "the same request in absolute form, again and again",
+        "RFC 9112, 3.2.2",
+        (ask(b"GET http://test/x HTTP/1.1"),) * 4,
+        *[sent_on()] * 4,
     ),
     passed(
         "a request in two halves, the second with the next request",

@@ -1,10 +1,10 @@
-"""How large a head may be: RFC 9110, 15.5.15; RFC 6585, 5. See `stage.LIMITS`."""
+"""How large a head may be: RFC 9110, 15.5.15; RFC 6585, 5. The limits are those of the stage."""
 
 from __future__ import annotations
 
 from tests.e2e.raw_requests.row import Row, ask, passed, refused, sent_on
 
-__all__ = ["ROWS"]
+__all__ = ["COUNT", "LINE", "ROWS", "SIZE"]
 
 LINE, SIZE, COUNT = 1024, 4096, 40
 

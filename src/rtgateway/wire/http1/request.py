@@ -136,6 +136,7 @@ class RequestParser(Heads):
     def __init__(self, limits: HeadLimits) -> None:
         super().__init__(limits)
         self._parser = httptools.HttpRequestParser(self)
+        self._surely_fits = min(limits.line, limits.size)
         self._last = b""
         self._last_head: RequestHead
 
@@ -163,7 +164,7 @@ class RequestParser(Heads):
             if end < 0:
                 self._check_partial()
                 return None
-        if end > self._limits.line:
+        if end > self._surely_fits:
             self._check_size(data, end)
         if end == len(data):
             self.rest = b""

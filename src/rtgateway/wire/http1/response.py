@@ -39,6 +39,7 @@ _BODILESS = frozenset([*range(100, 200), 204, 304])
 class ResponseHead:
     """An answer as its head tells it. Never changed: answers that are alike may share one.
 
+    :ivar version: 10 or 11.
     :ivar lines: the header lines in the order received.
     :ivar named: as in `RequestHead`.
     :ivar passed_on: the status line and the header lines that go on to the next hop as they are.
@@ -47,10 +48,20 @@ class ResponseHead:
         ``length`` for answers without a body (HEAD, 304).
     """
 
-    __slots__ = ("announced", "keep_alive", "length", "lines", "named", "passed_on", "status")
+    __slots__ = (
+        "announced",
+        "keep_alive",
+        "length",
+        "lines",
+        "named",
+        "passed_on",
+        "status",
+        "version",
+    )
 
     def __init__(self, status_line: _StatusLine, lines: list[Line], to_head: bool) -> None:
         version, status, first_line = status_line
+        self.version = version
         self.status = status
         self.lines = lines
         self.named = named = named_fields(lines)
