@@ -2,8 +2,8 @@
 
 `ServerCertificates` lives as long as its listener; `ServerCertificates.reload` reads the files
 again, for connections made from then on. Clients are served with the standard library's TLS,
-which costs a quarter of pyOpenSSL's per message (`net.secure`); instances are verified by Twisted's,
-with pyOpenSSL. ALPN offers ``http/1.1`` on both sides.
+which costs a quarter of pyOpenSSL's per message (`net.secure`); instances are verified by
+Twisted's, with pyOpenSSL. ALPN offers ``http/1.1`` on both sides.
 """
 
 from __future__ import annotations
