@@ -17,7 +17,7 @@ from rtgateway.gateway.exchange import Exchange
 from rtgateway.gateway.relay import Heartbeats, relay_stream, relay_whole
 from rtgateway.gateway.route import Route
 from rtgateway.net.log import Logger
-from rtgateway.upstream.connection import Answer
+from rtgateway.upstream.answer import Answer
 
 __all__ = ["Destination", "Observer", "Page", "Pipeline"]
 

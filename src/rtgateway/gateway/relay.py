@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rtgateway.gateway.exchange import VIA, Exchange
 from rtgateway.gateway.respond import connection_line, http_date
-from rtgateway.upstream.connection import Answer
+from rtgateway.upstream.answer import Answer
 from rtgateway.wire.body import chunk, last_chunk
 from rtgateway.wire.http1 import ResponseHead
 from rtgateway.wire.lines import end_to_end

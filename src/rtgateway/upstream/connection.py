@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from rtgateway.errors import BadRequest, GatewayError, UpstreamFailed, UpstreamTimeout
 from rtgateway.net.tasks import Waiter
+from rtgateway.upstream.answer import Answer
 from rtgateway.wire.body import BodyDecoder, chunk, decoder_for, last_chunk
 from rtgateway.wire.http1 import HeadLimits, ResponseHead, ResponseParser
 
@@ -26,56 +27,13 @@ if TYPE_CHECKING:
     from rtgateway.upstream.call import Call, Patience, PayloadSink
     from rtgateway.upstream.pool import Pool
 
-__all__ = ["Answer", "Connection"]
+__all__ = ["Connection"]
 
 _NEVER = float("inf")
 _LINGER = 2.0
 """Seconds for an instance to take a last rest and, under TLS, to say goodbye."""
 _MAX_INTERIM = 16
 """1xx answers before the real one: they are passed on whether the client keeps up or not."""
-
-
-class Answer:
-    """What an instance answered.
-
-    :ivar body: the whole body if ``complete``, else the part that came with the head.
-    :ivar trailers: trailer fields, once complete.
-    """
-
-    __slots__ = ("_connection", "body", "complete", "head", "trailers")
-
-    def __init__(self, connection: Connection, head: ResponseHead) -> None:
-        self._connection = connection
-        self.head = head
-        self.body = b""
-        self.complete = False
-        self.trailers: list[tuple[bytes, bytes]] = []
-
-    def stream_to(self, sink: PayloadSink) -> Waiter[bytes]:
-        """Hand the rest of the body to ``sink`` as it comes.
-
-        The last payload is not handed over but is the result, so that its end can go with it.
-        """
-        return self._connection.stream_to(sink)
-
-    def pause(self) -> None:
-        """Take no more from the instance: whoever reads the answer is slower."""
-        self._connection.pause()
-
-    def resume(self) -> None:
-        self._connection.resume()
-
-    def endless(self) -> None:
-        """Silence in this answer is no fault: it is a stream of events."""
-        self._connection.wait_for_ever()
-
-    def abandon(self) -> None:
-        """Nobody wants the rest."""
-        if not self.complete:
-            self._connection.abort()
-
-    def __repr__(self) -> str:
-        return f"<Answer {self.head.status} {'complete' if self.complete else 'streaming'}>"
 
 
 @implementer(interfaces.IPushProducer)

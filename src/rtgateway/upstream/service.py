@@ -7,8 +7,8 @@ from time import monotonic
 
 from rtgateway.core.balance import Balancer
 from rtgateway.errors import GatewayError, UpstreamFailed
+from rtgateway.upstream.answer import Answer
 from rtgateway.upstream.call import Call, Patience
-from rtgateway.upstream.connection import Answer
 from rtgateway.upstream.instance import Instance
 
 __all__ = ["Service"]
