@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.internet.defer import CancelledError, Deferred
@@ -256,7 +257,7 @@ class Pools(RuleBasedStateMachine):
 
 
 PoolTests = Pools.TestCase
-PoolTests.settings = PROPERTY
+PoolTests.settings = settings(PROPERTY, max_examples=250)
 
 
 class ReuseTests(SynchronousTestCase):
@@ -295,3 +296,13 @@ class ReuseTests(SynchronousTestCase):
         self.attempts.pop().errback(UpstreamFailed("refused"))
         self.failureResultOf(borrowed, UpstreamFailed)
         self.assertEqual(self.pool.open, 0)
+
+    def test_a_fresh_one_where_all_places_are_taken_by_idle_ones(self) -> None:
+        """The one that idles longest makes room."""
+        connections = [self.lend() for _ in range(3)]
+        for connection in connections:
+            self.pool.release(connection)
+        fresh = self.lend()
+        self.assertNotIn(fresh, connections)
+        self.assertEqual([each.closed for each in connections], [True, False, False])
+        self.assertEqual(repr(self.pool), "<Pool 3 open 2 idle 0 waiting>")
