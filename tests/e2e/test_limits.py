@@ -469,3 +469,55 @@ async def test_a_large_answer_without_reading(world: World) -> None:
 
     await eventually(all_of_it)
     assert size < received < size + 1000
+
+
+def begins_and_stops(connection: RecordedConnection) -> None:
+    """Answers before the request is complete, much, and takes no more of it."""
+    connection.transport.pauseProducing()
+    connection.send(with_length(bytes(32 << 20)))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_sends_and_never_reads(world: World) -> None:
+    """An answer and its request get stuck against each other: ``write_stall`` ends it."""
+    upstream = await world.upstream()
+    gateway = await world.gateway(upstream, timeouts={"write_stall": "400ms"}, limits={"body": 0})
+    head = b"POST /api/main/ HTTP/1.1\r\nHost: test\r\nContent-Length: 67108864\r\n\r\n"
+    client = await world.client(gateway, head)
+    client.pause()
+    connection = await upstream.connection()
+    await eventually(lambda: connection.received)
+    begins_and_stops(connection)
+    (channel,) = gateway.service.site.channels
+    await eventually(lambda: channel.blocked)
+    client.send(bytes(64 << 20))
+    await eventually(lambda: channel._reading_paused)
+    await eventually(lambda: not gateway.service.site.channels, patience=2.0)
+    await world.at_rest(gateway)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_reads_again_before_the_instance_does(world: World) -> None:
+    """Who is made to wait with an upload is not blamed for its silence."""
+    upstream = await world.upstream()
+    gateway = await world.gateway(upstream, timeouts={"body_idle": "300ms"}, limits={"body": 0})
+    size = 12 << 20
+    head = b"POST /api/main/ HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % size
+    client = await world.client(gateway, head)
+    client.pause()
+    connection = await upstream.connection()
+    await eventually(lambda: connection.received)
+    connection.transport.pauseProducing()
+    connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8388612\r\n\r\n" + bytes(8 << 20))
+    (channel,) = gateway.service.site.channels
+    await eventually(lambda: channel.blocked)
+    client.send(bytes(size))
+    await eventually(lambda: channel._reading_paused)
+    client.resume()
+    await eventually(lambda: len(client.received) > 8 << 20)
+    await soon(0.8)
+    assert client.lost is None
+    connection.transport.resumeProducing()
+    await upstream.request()
+    connection.send(b"done")
+    assert (await client.answer()).body.endswith(b"done")

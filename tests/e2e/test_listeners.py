@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 
-from rtgateway.testing import RawClient, RecordedConnection, eventually
+from rtgateway.testing import RawClient, RecordedConnection, eventually, soon
 from rtgateway.testing.waiting import the_reactor, within
 from tests.e2e.world import World, get, with_length
 
@@ -121,3 +121,21 @@ async def test_chunks_to_http_1_0(world: World, whole: bool) -> None:
     assert b"chunked" not in client.received
     assert client.lost is not None
     assert ("non-clean" in client.lost.getErrorMessage()) is not whole
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_head_that_is_on_its_way_when_the_gateway_stops(world: World) -> None:
+    """It is answered, and its connection closed; one that says nothing is closed at once."""
+    upstream = await world.upstream(with_length(b"ok"))
+    gateway = await world.gateway(upstream, shutdown={"grace": "5s"})
+    idle = await world.client(gateway)
+    client = await world.client(gateway, get()[:20])
+    await eventually(lambda: len(gateway.service.site.channels) == 2)
+    await soon(0.05)
+    stopped = gateway.stop()
+    await idle.closed()
+    client.send(get()[20:])
+    answer = await client.answer()
+    assert (answer.status, answer.header(b"connection")) == (200, b"close")
+    await client.closed()
+    await stopped

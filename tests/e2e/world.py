@@ -130,7 +130,8 @@ class World:
             if client.lost is None:
                 client.abort()
         for gateway in self._gateways:
-            await gateway.stop()
+            if gateway.service.running:
+                await gateway.stop()
             await self.at_rest(gateway)
             assert not gateway.service.site.channels
             assert [each.pool.open for each in gateway.service.instances()] == [

@@ -189,7 +189,8 @@ class HTTPChannel(Protocol):
         payload = decoder.feed(data)
         if decoder.done:
             self._receive = self._early
-            self.deadline = _NEVER
+            if not self.blocked:
+                self.deadline = _NEVER
             if decoder.rest:
                 self._early(decoder.rest)
         if payload:
@@ -269,10 +270,10 @@ class HTTPChannel(Protocol):
             self.transport.loseConnection()
 
     def close_when_idle(self) -> None:
-        """Serve nothing more: now if nothing is being served, else after it (draining)."""
+        """Serve nothing more: now if no request is here or on its way, else after it (draining)."""
         if self.exchange is not None:
             self.exchange.keep_alive = False
-        elif not self._lost and self._receive != self._nothing:
+        elif not self._lost and self._receive != self._nothing and self._parser.between_messages:
             self._end(linger=False)
 
     # -- what an exchange does with its client ------------------------------------------------
@@ -288,14 +289,14 @@ class HTTPChannel(Protocol):
     def pause_reading(self) -> None:
         if not self._reading_paused and not self._lost:
             self._reading_paused = True
-            if self._receive == self._body:
+            if self._receive == self._body and not self.blocked:
                 self.deadline = _NEVER
             self.transport.pauseProducing()
 
     def resume_reading(self) -> None:
         if self._reading_paused and not self._pending and not self._lost:
             self._reading_paused = False
-            if self._receive == self._body:
+            if self._receive == self._body and not self.blocked:
                 self._open_window(monotonic())
             self.transport.resumeProducing()
 
@@ -314,7 +315,7 @@ class HTTPChannel(Protocol):
         self.blocked = False
         if self._lost:
             return
-        if self._receive == self._body:
+        if self._receive == self._body and not self._reading_paused:
             self._open_window(monotonic())
         elif self.exchange is not None:
             self.deadline = _NEVER
