@@ -22,7 +22,8 @@ from rtgateway.gateway.exchange import Exchange
 from rtgateway.gateway.relay import relay_whole
 from rtgateway.gateway.route import Route
 from rtgateway.service import Gateway, make_service
-from rtgateway.upstream.connection import Answer, Connection
+from rtgateway.upstream.answer import Answer
+from rtgateway.upstream.connection import Connection
 from rtgateway.web.peer import Peer
 from rtgateway.wire.body import decoder_for
 from rtgateway.wire.http1 import HeadLimits, RequestHead, RequestParser, ResponseParser
