@@ -162,7 +162,7 @@ async def test_a_handshake_that_never_comes(world: World, tmp_path: Path) -> Non
     )
     client = await world.client(gateway)
     await client.closed()
-    assert not gateway.service.site.channels
+    await eventually(lambda: not gateway.service.site.channels)
 
 
 @pytest_twisted.ensureDeferred
