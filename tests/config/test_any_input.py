@@ -11,11 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtgateway.config import Config, ConfigError, from_dict, from_environment, parse, yaml_document
-from rtgateway.config.reference import json_schema
+from rtgateway.config import (
+    Config,
+    ConfigError,
+    Route,
+    Service,
+    from_dict,
+    from_environment,
+    json_schema,
+    parse,
+    yaml_document,
+)
 
 KEYS = sorted(
-    {key for model in json_schema()["$defs"].values() for key in model.get("properties", ())}
+    {
+        key
+        for model in json_schema()["$defs"].values()
+        for key in (model["anyOf"][0] if "anyOf" in model else model)["properties"]
+    }
     | set(Config.model_fields)
 )
 WORDS = (
@@ -30,6 +43,10 @@ WORDS = (
     "x",
     "",
     "off",
+    "5xx",
+    "p2c",
+    "/health",
+    "tcp://a:1",
 )
 scalars = st.one_of(
     st.none(),
@@ -46,6 +63,8 @@ values = st.recursive(
     max_leaves=12,
 )
 documents = st.dictionaries(st.sampled_from(sorted(Config.model_fields)), values, max_size=5)
+services = st.dictionaries(st.sampled_from(sorted(Service.model_fields)), values, max_size=4)
+routes = st.dictionaries(st.sampled_from(sorted(Route.model_fields)), values, max_size=5)
 
 
 class AnyInput(SynchronousTestCase):
@@ -62,6 +81,16 @@ class AnyInput(SynchronousTestCase):
     @given(documents)
     def test_mappings(self, mapping: dict[str, Any]) -> None:
         """A mapping gives a configuration, or problems."""
+        try:
+            self.assertIsInstance(from_dict(mapping), Config)
+        except ConfigError as error:
+            self.check(error)
+
+    @settings(max_examples=60, deadline=None)
+    @given(services, routes, values)
+    def test_sections(self, service: Any, route: Any, check: Any) -> None:
+        """So does one that is random only where the deep sections are."""
+        mapping = {"services": {"s": service}, "routes": [route], "health_checks": {"c": check}}
         try:
             self.assertIsInstance(from_dict(mapping), Config)
         except ConfigError as error:

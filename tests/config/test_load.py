@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import textwrap
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,32 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtgateway.config import Config, ConfigError, Problem, load, parse
 from rtgateway.config.document import MAX_BYTES
+from tests.config.case import TextTestCase
 
 SECRET = "correct horse battery staple, twice"
-
-
-class TextTestCase(SynchronousTestCase):
-    """Parses indented text."""
-
-    format = "yaml"
-
-    def parse(self, text: str, **env: str) -> Config:
-        """The configuration in ``text``, with ``env`` as the environment."""
-        kind = "toml" if self.format == "toml" else "yaml"
-        body = textwrap.dedent(text).lstrip("\n")
-        return parse(body, name="gateway", format=kind, env=env)  # type: ignore[arg-type]
-
-    def problems(self, text: str, **env: str) -> tuple[Problem, ...]:
-        """What is wrong with ``text``."""
-        with self.assertRaises(ConfigError) as caught:
-            self.parse(text, **env)
-        error: ConfigError = caught.exception
-        self.assertEqual(str(error), "\n".join(str(problem) for problem in error.problems))
-        return error.problems
-
-    def assert_problems(self, text: str, *expected: str, **env: str) -> None:
-        """``text`` has exactly the ``expected`` problems, in the order of lines."""
-        self.assertEqual([str(problem) for problem in self.problems(text, **env)], list(expected))
 
 
 class Yaml(TextTestCase):
@@ -61,7 +37,8 @@ class Yaml(TextTestCase):
             "allowed: a URL such as http://localhost:3001",
             'gateway:7: services.users.pool.idle: found "many"; '
             "allowed: a whole number from 0 to 65535",
-            "gateway:8: services.billing.instances: is missing; allowed: a list of instances",
+            "gateway:8: services.billing.instances: no instance; "
+            "allowed: at least one, or discovery",
             'gateway:9: services.billing: unknown key "instnaces"; did you mean "instances"?',
             'gateway:10: log_level: found "loud"; '
             "allowed: one of fatal, error, warn, info, debug, trace, silent",
@@ -366,7 +343,7 @@ class Toml(TextTestCase):
             "allowed: one of development, test, production",
             'gateway:14: services."a.b".instances[1].url: found "b"; '
             "allowed: a URL such as http://localhost:3001",
-            "gateway:16: services.c.instances: is missing; allowed: a list of instances",
+            "gateway:16: services.c.instances: no instance; allowed: at least one, or discovery",
             "gateway:17: services.c.pool.idle: found -1; allowed: a whole number from 0 to 65535",
             "gateway:22: routes[1].path: found 5; "
             "allowed: a path such as /v1, /users/{id} or /users/{id}/*",

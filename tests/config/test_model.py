@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 from ipaddress import IPv6Network, ip_network
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 from pydantic import ValidationError
-from twisted.trial.unittest import SynchronousTestCase
 
 from rtgateway.config import (
     Certificate,
     Config,
-    ConfigError,
     Instance,
     Jwt,
     Listener,
@@ -22,28 +18,9 @@ from rtgateway.config import (
     Service,
     from_dict,
 )
+from tests.config.case import ConfigTestCase
 
 SECRET = "correct horse battery staple, twice"
-
-
-class ConfigTestCase(SynchronousTestCase):
-    """Says what is wrong with a mapping."""
-
-    def temporary_file(self) -> Path:
-        """A path to write to, gone after the test."""
-        directory = TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        return Path(directory.name, "file")
-
-    def problems(self, mapping: dict[str, Any]) -> list[str]:
-        """The problems' texts, without the name of the document."""
-        with self.assertRaises(ConfigError) as caught:
-            from_dict(mapping)
-        return [str(problem).removeprefix("<dict>: ") for problem in caught.exception.problems]
-
-    def assert_problem(self, mapping: dict[str, Any], *expected: str) -> None:
-        """``mapping`` has exactly the ``expected`` problems."""
-        self.assertEqual(self.problems(mapping), list(expected))
 
 
 class Defaults(ConfigTestCase):
@@ -237,12 +214,11 @@ class Services(ConfigTestCase):
                     "lost": {},
                 }
             },
-            "services.none.instances: found an empty list; "
-            "allowed: a list of instances, at least one",
+            "services.none.instances: no instance; allowed: at least one, or discovery",
             "services.twice.instances[1].url: the same instance as instances[0]; "
             "allowed: each instance once",
             "services.idle.instances: every instance has weight 0; allowed: one above 0",
-            "services.lost.instances: is missing; allowed: a list of instances",
+            "services.lost.instances: no instance; allowed: at least one, or discovery",
         )
 
     def test_bounds(self) -> None:

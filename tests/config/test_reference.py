@@ -10,7 +10,14 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtgateway.config import Config, json_schema, load, reference_markdown
+from rtgateway.config import (
+    Config,
+    DnsDiscovery,
+    HealthCheck,
+    json_schema,
+    load,
+    reference_markdown,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -28,7 +35,7 @@ class Example(SynchronousTestCase):
     def test_loads(self) -> None:
         """The example is accepted as it is."""
         config = load(DOCS / "gateway.example.yaml", env={})
-        self.assertEqual(list(config.services), ["billing", "search", "users"])
+        self.assertEqual(list(config.services), ["billing", "search", "users", "sessions"])
         self.assertEqual(config.routes[0].name, "profiles")
         self.assertEqual(config.listeners, Config().listeners)
 
@@ -46,7 +53,14 @@ class Example(SynchronousTestCase):
             self.assertEqual(getattr(config, name), getattr(Config(), name), name)
         for name in ("pressure", "shutdown", "tracing", "environment", "log_level"):
             self.assertEqual(getattr(config, name), getattr(Config(), name), name)
-        self.assertEqual(config.services["users"].pool, config.services["billing"].pool)
+        users, billing = config.services["users"], config.services["billing"]
+        for name in ("pool", "balance", "retry", "circuit_breaker", "outliers", "concurrency"):
+            self.assertEqual(getattr(users, name), getattr(billing, name), name)
+        self.assertEqual(users.health, HealthCheck())
+        discovery = config.services["sessions"].discovery
+        assert discovery is not None
+        self.assertEqual(discovery.dns, DnsDiscovery(name="sessions.internal", port=3000))
+        self.assertEqual(config.proxy_headers, Config().proxy_headers)
 
 
 class Reference(SynchronousTestCase):
@@ -70,6 +84,22 @@ class Reference(SynchronousTestCase):
             self.assertTrue(cells[3].endswith((".", "?")), row)
         self.assertIn("| `connect` | `5s` | a duration, more than 0 |", page)
         self.assertIn("| `body` | `10MiB` | a size |", page)
+        self.assertIn("| `bound` | `1.25` | 0, or a number from 1 to 100 |", page)
+        self.assertIn("| `factor` | `2` | a number from 1 to 100 |", page)
+        self.assertIn("| `headers` |  | a mapping of names to text |", page)
+
+    def test_sections(self) -> None:
+        """A section is described once; links to it lead to its heading."""
+        page = reference_markdown()
+        headings = re.findall(r"^## `(.*)`$", page, re.MULTILINE)
+        self.assertEqual(len(headings), len(set(headings)))
+        self.assertEqual(len(headings), len(json_schema()["$defs"]))
+        anchors = {re.sub(r"[^a-z0-9_-]", "", heading) for heading in headings}
+        links = set(re.findall(r"\(#([^)]*)\)", page)) - {"environment-variables"}
+        self.assertEqual(links, anchors)
+        breaker = "[`services.<name>.circuit_breaker`](#servicesnamecircuit_breaker)"
+        self.assertIn(f"| `service_breaker` |  | as {breaker} |", page)
+        self.assertIn("| `retry` |  | as [`services.<name>.retry`](#servicesnameretry) |", page)
 
 
 class Schema(SynchronousTestCase):
@@ -105,3 +135,36 @@ class Schema(SynchronousTestCase):
         body = models["Limits"]["properties"]["body"]
         for text in ("64KiB", "64kB", "10 MiB", "512"):
             self.assertRegex(text, body["pattern"])
+
+    def test_shorthands_of_resilience(self) -> None:
+        """Editors accept switches, names of strategies, paths, and URLs of checks."""
+        models = json_schema()["$defs"]
+        for name in ("CircuitBreaker", "Outliers", "Budget", "Hedge", "Retry"):
+            switch = models[name]["anyOf"][1]["anyOf"][0]
+            self.assertEqual(switch, {"enum": ["on", "off", True, False]}, name)
+        self.assertIn("p2c", models["Balance"]["anyOf"][1]["anyOf"][0]["enum"])
+        for name in ("HealthCheck", "DependencyCheck", "FileDiscovery"):
+            self.assertEqual(models[name]["anyOf"][1]["type"], "string", name)
+
+    def test_conditions(self) -> None:
+        """Conditions are words and statuses; one will do, and several with commas."""
+        properties = json_schema()["$defs"]["Retry"]["anyOf"][0]["properties"]
+        condition = properties["on"]
+        self.assertEqual(condition["type"], ["array", "string", "integer"])
+        text, number = condition["items"]["anyOf"]
+        for word in ("connect", "503", "5xx", "${ON}"):
+            self.assertRegex(word, text["pattern"])
+        self.assertNotRegex("200", text["pattern"])
+        self.assertEqual(number["type"][0], "integer")
+        window = json_schema()["$defs"]["CircuitBreaker"]["anyOf"][0]["properties"]["window_size"]
+        self.assertRegex("30s", window["anyOf"][1]["pattern"])
+        factor = properties["factor"]
+        self.assertEqual((factor["type"], factor["minimum"]), (["number", "string"], 1))
+
+    def test_bounds(self) -> None:
+        """Bounds have the names that JSON Schema knows."""
+        share = json_schema()["$defs"]["Mirror"]["properties"]["share"]
+        self.assertEqual((share["minimum"], share["maximum"]), (0, 1))
+        port = json_schema()["$defs"]["DnsDiscovery"]["properties"]["port"]["anyOf"][0]
+        self.assertEqual((port["minimum"], port["maximum"]), (1, 65535))
+        self.assertNotRegex(json.dumps(json_schema()), r'"(ge|le|gt)": [0-9]')

@@ -1,37 +1,59 @@
 """What can be configured: typed models, loading with plain-spoken problems, and the reference."""
 
 from rtgateway.config.auth import Auth, Jwt
+from rtgateway.config.balancing import Balance
 from rtgateway.config.bounds import Connections, Limits, Timeouts
+from rtgateway.config.checks import DependencyCheck, HealthCheck
+from rtgateway.config.discovery import Discovery, DnsDiscovery, FileDiscovery
 from rtgateway.config.environment import from_environment
 from rtgateway.config.listeners import Certificate, Listener, Tls
 from rtgateway.config.load import from_dict, load, parse
 from rtgateway.config.model import Config
 from rtgateway.config.operation import AccessLog, Admin, Pressure, Shutdown, Sse, Tracing
 from rtgateway.config.problems import ConfigError, Problem
-from rtgateway.config.reference import json_schema, reference_markdown
+from rtgateway.config.reference import reference_markdown
+from rtgateway.config.resilience import Budget, CircuitBreaker, Concurrency, Hedge, Outliers, Retry
 from rtgateway.config.routes import Route, RouteTimeouts
+from rtgateway.config.schema import json_schema
 from rtgateway.config.services import Instance, Pool, Service, ServiceTimeouts, UpstreamTls
+from rtgateway.config.shaping import Faults, Mirror, Split, SplitTo
 
 __all__ = [
     "AccessLog",
     "Admin",
     "Auth",
+    "Balance",
+    "Budget",
     "Certificate",
+    "CircuitBreaker",
+    "Concurrency",
     "Config",
     "ConfigError",
     "Connections",
+    "DependencyCheck",
+    "Discovery",
+    "DnsDiscovery",
+    "Faults",
+    "FileDiscovery",
+    "HealthCheck",
+    "Hedge",
     "Instance",
     "Jwt",
     "Limits",
     "Listener",
+    "Mirror",
+    "Outliers",
     "Pool",
     "Pressure",
     "Problem",
+    "Retry",
     "Route",
     "RouteTimeouts",
     "Service",
     "ServiceTimeouts",
     "Shutdown",
+    "Split",
+    "SplitTo",
     "Sse",
     "Timeouts",
     "Tls",

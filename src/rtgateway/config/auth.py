@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr
 
-from rtgateway.config.section import Allowed, Rule, Section, refused
+from rtgateway.config.section import Allowed, Rule, Section
+from rtgateway.config.shared_secret import (
+    long_enough,
+    long_enough_inside,
+    read_secret,
+    secret_words,
+)
 from rtgateway.config.units import Duration
 from rtgateway.config.values import Count, FilePath
 
@@ -17,44 +22,23 @@ __all__ = ["MIN_SECRET_LENGTH", "Auth", "Jwt"]
 MIN_SECRET_LENGTH = 32
 """Characters; RFC 7518, 3.2: a key for HS256 has at least 256 bits."""
 
-_MAX_SECRET_FILE = 64 * 1024
-_SECRET_WORDS = f"a secret of at least {MIN_SECRET_LENGTH} characters"
-
-
-def _check_length(secret: str) -> None:
-    if len(secret) < MIN_SECRET_LENGTH:
-        raise refused(found=f"a secret of {len(secret)} characters", allowed=_SECRET_WORDS)
-
-
-def _secret(value: SecretStr) -> SecretStr:
-    _check_length(value.get_secret_value())
-    return value
-
-
-def _read_secret(path: Path) -> str:
-    """The secret in a file; a line break at its end comes from the editor, not from the writer."""
-    with path.open("rb") as file:
-        return file.read(_MAX_SECRET_FILE).decode().rstrip("\r\n")
-
-
-def _secret_file(path: Path) -> Path:
-    try:
-        secret = _read_secret(path)
-    except (OSError, UnicodeDecodeError):
-        raise refused(message=f"{path} does not hold text", allowed=_SECRET_WORDS) from None
-    _check_length(secret)
-    return path
+_SECRET_WORDS = secret_words(MIN_SECRET_LENGTH)
 
 
 class Jwt(Section):
     """How tokens are verified: exactly one of `secret` and `secret_file`."""
 
-    secret: Annotated[SecretStr, AfterValidator(_secret), Allowed(_SECRET_WORDS)] | None = Field(
+    secret: (
+        Annotated[SecretStr, AfterValidator(long_enough(MIN_SECRET_LENGTH)), Allowed(_SECRET_WORDS)]
+        | None
+    ) = Field(
         default=None,
         description="Shared secret, at least 32 characters; better as `${JWT_SECRET}` than in "
         "the file itself.",
     )
-    secret_file: Annotated[FilePath, AfterValidator(_secret_file)] | None = Field(
+    secret_file: (
+        Annotated[FilePath, AfterValidator(long_enough_inside(MIN_SECRET_LENGTH))] | None
+    ) = Field(
         default=None,
         description="File that holds the secret; line breaks at its end are not part of it.",
     )
@@ -77,7 +61,7 @@ class Jwt(Section):
         if self.secret is not None:
             self._key = self.secret
         elif self.secret_file is not None:
-            self._key = SecretStr(_read_secret(self.secret_file))
+            self._key = SecretStr(read_secret(self.secret_file))
 
     @property
     def key(self) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from rtgateway.config.section import Section
-from rtgateway.config.units import PositiveDuration, Size
+from rtgateway.config.units import Duration, PositiveDuration, Size
 from rtgateway.config.values import Count
 
 __all__ = ["Connections", "Limits", "Timeouts"]
@@ -39,7 +39,7 @@ class Limits(Section):
 
 
 class Timeouts(Section):
-    """Longest waits, everywhere; services and routes may set the first three for themselves."""
+    """Longest waits, everywhere; services and routes may set the first four for themselves."""
 
     connect: PositiveDuration = Field(
         default=5.0, description="Until a connection to an instance is up, TLS included."
@@ -50,6 +50,10 @@ class Timeouts(Section):
     between_bytes: PositiveDuration = Field(
         default=60.0,
         description="Silence inside an answer's body; event streams have no such limit.",
+    )
+    request: Duration = Field(
+        default=0.0,
+        description="From the request to the head of its answer, all tries together; 0 is off.",
     )
     head: PositiveDuration = Field(
         default=10.0, description="Until a client has sent the whole request head."

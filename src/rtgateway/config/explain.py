@@ -51,7 +51,7 @@ def _report(document: Document, error: ErrorDetails) -> None:
         context = error.get("ctx", {})
         allowed = context["allowed"]
         # The validator knows its type's words; the field may narrow them by bounds.
-        if kind is not None and allowed and allowed == kind.base_words:
+        if kind is not None and kind.uses(allowed):
             allowed = kind.words
         found = context["found"] or ("" if context["message"] else _found(document, error, kind))
         document.report(loc, context["message"], found=found, allowed=allowed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -10,12 +9,13 @@ from pydantic import BeforeValidator, Field
 
 from rtgateway.config.auth import Auth
 from rtgateway.config.bounds import Connections, Limits, Timeouts
+from rtgateway.config.checks import DependencyCheck
 from rtgateway.config.listeners import Listener
 from rtgateway.config.operation import AccessLog, Admin, Pressure, Shutdown, Sse, Tracing
-from rtgateway.config.problems import show
+from rtgateway.config.references import look, name_rules, route_rules
 from rtgateway.config.routes import Route
 from rtgateway.config.section import Rule, Section
-from rtgateway.config.services import SERVICE_NAME, Service
+from rtgateway.config.services import Service
 from rtgateway.config.values import Network, one_or_many
 
 __all__ = ["Config", "Environment", "LogLevel"]
@@ -41,6 +41,14 @@ class Config(Section):
     builtin_routes: bool = Field(
         default=True,
         description="Serve every service at `/api/<service>/*` and `/sse/<service>/*`, too.",
+    )
+    proxy_headers: bool = Field(
+        default=False,
+        description="Send `X-Proxy-Service`, `X-Proxy-Instance` and `X-Proxy-Attempts` with every "
+        "answer of a service.",
+    )
+    health_checks: dict[str, DependencyCheck] = Field(
+        default={}, description="Checks of other things, by name; shown in `/health`."
     )
     auth: Auth = Field(default=Auth(), description="Who may pass.")
     limits: Limits = Field(default=Limits(), description="Largest messages.")
@@ -69,63 +77,17 @@ class Config(Section):
     @classmethod
     def rules(cls, values: Mapping[str, Any]) -> Iterator[Rule]:
         """Names fit together, nothing is there twice, and what is required is there."""
-        yield from _service_rules(values.get("services"))
+        for key in ("services", "health_checks"):
+            yield from name_rules(key, values.get(key))
         routes = values.get("routes")
         if isinstance(routes, list | tuple):
-            yield from _route_rules(routes, values.get("services"))
+            yield from route_rules(routes, values.get("services"))
         else:
             routes = ()
         listeners = values.get("listeners")
         if isinstance(listeners, list | tuple):
             yield from _listener_rules(listeners)
         yield from _auth_rules(values.get("auth"), routes)
-
-
-def _get(section: object, key: str) -> Any:
-    """A key of a section that may be validated already, or be a mapping, or be anything."""
-    if isinstance(section, Mapping):
-        return section.get(key)
-    return getattr(section, key, None) if isinstance(section, Section) else None
-
-
-def _is_service_name(name: object) -> bool:
-    # Dots alone would be taken for relative segments of the path /api/<service>/.
-    valid = isinstance(name, str) and SERVICE_NAME.fullmatch(name) is not None
-    return valid and name not in (".", "..")
-
-
-def _service_rules(services: object) -> Iterator[Rule]:
-    if not isinstance(services, Mapping):
-        return
-    for name in services:
-        if not _is_service_name(name):
-            allowed = "names of 1 to 64 letters, digits and . _ ~ -"
-            yield Rule("", ("services", name), found=f"the name {show(name)}", allowed=allowed)
-
-
-def _route_rules(routes: Sequence[object], services: object) -> Iterator[Rule]:
-    names: dict[str, int] = {}
-    matches: dict[tuple[object, ...], int] = {}
-    known = sorted(filter(_is_service_name, services)) if isinstance(services, Mapping) else []
-    for index, route in enumerate(routes):
-        service, name = _get(route, "service"), _get(route, "name")
-        if isinstance(service, str) and service not in known:
-            near = difflib.get_close_matches(service, known, n=5, cutoff=0) or ["none yet"]
-            allowed = f"a name under services: {', '.join(near)}"
-            yield Rule("", ("routes", index, "service"), show(service), allowed)
-        if isinstance(name, str) and (first := names.setdefault(name, index)) != index:
-            yield Rule(
-                f"the name of routes[{first}], too",
-                ("routes", index, "name"),
-                show(name),
-                "each name once",
-            )
-        if isinstance(route, Route):
-            for method in route.methods or ("",):
-                if (first := matches.setdefault((route.host, route.path, method), index)) != index:
-                    message = f"the same host, path and method as routes[{first}]"
-                    yield Rule(message, ("routes", index))
-                    break
 
 
 def _listener_rules(listeners: Sequence[object]) -> Iterator[Rule]:
@@ -140,14 +102,14 @@ def _listener_rules(listeners: Sequence[object]) -> Iterator[Rule]:
 
 
 def _auth_rules(auth: object, routes: Sequence[object]) -> Iterator[Rule]:
-    if _get(auth, "jwt") is not None:
+    if look(auth, "jwt") is not None:
         return
     allowed = "a mapping with secret or secret_file"
-    if _get(auth, "required") is True:
+    if look(auth, "required") is True:
         message = "is missing, but auth.required is true"
         yield Rule(message, ("auth", "jwt"), allowed=allowed)
     for index, route in enumerate(routes):
-        if _get(route, "auth") == "required":
+        if look(route, "auth") == "required":
             message = f"is missing, but routes[{index}].auth is required"
             yield Rule(message, ("auth", "jwt"), allowed=allowed)
             break

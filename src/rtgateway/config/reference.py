@@ -1,9 +1,10 @@
-"""The models as a JSON Schema for editors and as the Markdown reference in ``docs/``."""
+"""The models as the Markdown reference in ``docs/``."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Any
+from inspect import cleandoc
 
 from pydantic.fields import FieldInfo
 
@@ -13,7 +14,7 @@ from rtgateway.config.section import Allowed, Section
 from rtgateway.config.units import format_duration, format_size
 from rtgateway.config.wording import Kind
 
-__all__ = ["json_schema", "reference_markdown"]
+__all__ = ["reference_markdown"]
 
 _INTRODUCTION = """\
 # Configuration
@@ -48,93 +49,59 @@ to 1 MiB there, as it does. Its variables for rate limits, caching and WebSocket
 """
 
 
-def json_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a configuration file, ``${NAME}`` allowed for in values."""
-    schema: dict[str, Any] = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "rtgateway configuration",
-    }
-    body = Config.model_json_schema()
-    _allow_substitution(body)
-    _allow_shorthands(body["$defs"])
-    return {**body, **schema}
-
-
-def _allow_shorthands(models: dict[str, Any]) -> None:
-    """What `Section.spelled_out` of these models takes in place of a mapping."""
-    url = {"type": "string", "examples": ["http://localhost:3001"]}
-    instances = {"type": "array", "items": {"$ref": "#/$defs/Instance"}}
-    address = {"type": ["string", "integer"], "examples": [":8080"]}
-    for name, others in (
-        ("Instance", [url]),
-        ("Service", [url, instances]),
-        ("Listener", [address]),
-    ):
-        models[name] = {"anyOf": [models[name], *others]}
-    service = models["Service"]["anyOf"][0]["properties"]
-    description = service["instances"]["description"]
-    service["instances"] = {"anyOf": [service["instances"], url], "description": description}
-
-
-_SUBSTITUTED = r"\$\{"
-
-
-def _allow_substitution(schema: Any) -> None:
-    """Let numbers, booleans and choices also be text with ``${``, and lists of words text."""
-    if isinstance(schema, list):
-        for item in schema:
-            _allow_substitution(item)
-        return
-    if not isinstance(schema, dict):
-        return
-    for item in list(schema.values()):
-        _allow_substitution(item)
-    if schema.get("type") in ("integer", "boolean"):
-        schema["type"] = [schema["type"], "string"]
-        schema["pattern"] = _SUBSTITUTED
-    elif isinstance(choices := schema.pop("enum", None), list):
-        schema["anyOf"] = [{"enum": choices}, {"type": "string", "pattern": _SUBSTITUTED}]
-        schema.pop("type", None)
-    elif schema.get("type") == "array" and schema["items"].get("type") == "string":
-        schema["type"] = ["array", "string"]
-
-
 def reference_markdown() -> str:
     """The reference page: a table of keys for every section, in the order of the models."""
-    parts = [_INTRODUCTION, *_sections("", Kind(Config)), _ENVIRONMENT]
+    page = _Page()
+    parts = [_INTRODUCTION, *page.sections("", Config), _ENVIRONMENT]
     rows = (f"| `{name}` | {default} | {meaning} |\n" for name, default, meaning in VARIABLES)
     return "\n".join(parts) + "".join(rows)
 
 
-def _sections(path: str, kind: Kind) -> Iterator[str]:
-    section = kind.section
-    assert section is not None
-    title = f"`{path}`" if path else "Top level"
-    yield f"## {title}\n\n{_doc(section)}\n\n{_table(section)}"
+class _Page:
+    """The sections of the page. A model that is used in several places is described once."""
+
+    def __init__(self) -> None:
+        self._described: dict[type[Section], str] = {}
+
+    def sections(self, path: str, section: type[Section]) -> Iterator[str]:
+        """The section at ``path``, and those below it."""
+        below = dict(_below(path, section))
+        for place, inner in below.values():
+            self._described.setdefault(inner, place)
+        title = f"`{path}`" if path else "Top level"
+        rows = (
+            _row(name, field, self._link(path, *below[name]) if name in below else "")
+            for name, field in section.model_fields.items()
+        )
+        table = "| key | default | allowed | meaning |\n|---|---|---|---|\n" + "".join(rows)
+        yield f"## {title}\n\n{cleandoc(section.__doc__ or '')}\n\n{table}"
+        for place, inner in below.values():
+            if self._described[inner] == place:
+                yield from self.sections(place, inner)
+
+    def _link(self, path: str, place: str, section: type[Section]) -> str:
+        described = self._described[section]
+        # The anchors of headings as GitHub makes them.
+        anchor = re.sub(r"[^a-z0-9_-]", "", described)
+        return f"[see below](#{anchor})" if described == place else f"as [`{described}`](#{anchor})"
+
+
+def _below(path: str, section: type[Section]) -> Iterator[tuple[str, tuple[str, type[Section]]]]:
+    """Keys that hold sections, or lists or mappings of them: with their places, and models."""
     for name, field in section.model_fields.items():
-        below = Kind.of_field(field)
+        kind = Kind.of_field(field)
         suffix = ""
-        while below.item is not None:
-            suffix += ".<name>" if "dict" in str(below.type) else "[]"
-            below = below.item
-        if below.section is not None:
-            yield from _sections(f"{path}.{name}{suffix}".removeprefix("."), below)
+        while kind.item is not None:
+            suffix += ".<name>" if "dict" in str(kind.type) else "[]"
+            kind = kind.item
+        if kind.section is not None:
+            yield name, (f"{path}.{name}{suffix}".removeprefix("."), kind.section)
 
 
-def _doc(section: type[Section]) -> str:
-    return (section.__doc__ or "").strip()
-
-
-def _table(section: type[Section]) -> str:
-    rows = "".join(_row(name, field) for name, field in section.model_fields.items())
-    return f"| key | default | allowed | meaning |\n|---|---|---|---|\n{rows}"
-
-
-def _row(name: str, field: FieldInfo) -> str:
+def _row(name: str, field: FieldInfo, link: str) -> str:
     kind = Kind.of_field(field)
-    words = "see below" if kind.section or (kind.item and kind.item.section) else kind.brief
-    meaning = field.description or ""
-    return f"| `{name}` | {_default(field, kind)} | {words} | {meaning} |\n"
+    cells = (f"`{name}`", _default(field, kind), link or kind.brief, field.description or "")
+    return f"| {' | '.join(cells)} |\n"
 
 
 def _default(field: FieldInfo, kind: Kind) -> str:
@@ -142,7 +109,7 @@ def _default(field: FieldInfo, kind: Kind) -> str:
         return "required"
     value = field.default
     unit = next((note.unit for note in kind.metadata if isinstance(note, Allowed)), "")
-    if value is None or value == () or value == {} or isinstance(value, Section):
+    if value in (None, "", (), {}) or isinstance(value, Section):
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
@@ -153,4 +120,4 @@ def _default(field: FieldInfo, kind: Kind) -> str:
     if isinstance(value, tuple):
         items = (getattr(item, "label", item) for item in value)
         return ", ".join(f"`{item}`" for item in items)
-    return f"`{value}`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"

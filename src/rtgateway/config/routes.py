@@ -8,17 +8,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from rtgateway.config.resilience import Retry
 from rtgateway.config.section import Allowed, Rule, Section, refused
-from rtgateway.config.units import PositiveDuration, Size
-from rtgateway.config.values import HostPattern, one_or_many
+from rtgateway.config.shaping import Faults, Mirror, Split
+from rtgateway.config.units import Duration, PositiveDuration, Size
+from rtgateway.config.values import HostPattern, Method, one_or_many
 
 __all__ = ["Route", "RouteTimeouts"]
 
 _PATH_WORDS = "a path such as /v1, /users/{id} or /users/{id}/*"
-_METHOD_WORDS = "a method in capitals such as GET or POST"
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()+,;=:@-]|%[0-9A-Fa-f]{2})*", re.ASCII)
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})\}", re.ASCII)
-_METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}", re.ASCII)
 
 
 def _path(value: str) -> str:
@@ -53,18 +53,6 @@ def _path_problem(path: str) -> str:
     return ""
 
 
-def _method(value: str) -> str:
-    if not _METHOD.fullmatch(value):
-        raise refused(allowed=_METHOD_WORDS)
-    # RFC 9110, 9.3.6: CONNECT asks for a tunnel, which a reverse proxy doesn't give.
-    if value == "CONNECT":
-        raise refused(message="CONNECT is never passed on", allowed=_METHOD_WORDS)
-    return value
-
-
-Method = Annotated[str, AfterValidator(_method), Allowed(_METHOD_WORDS)]
-
-
 class RouteTimeouts(Section):
     """Timeouts of one route; what is left out comes from the service, then from `timeouts`."""
 
@@ -77,6 +65,10 @@ class RouteTimeouts(Section):
     between_bytes: PositiveDuration | None = Field(
         default=None,
         description="Silence inside an answer's body; event streams have no such limit.",
+    )
+    request: Duration | None = Field(
+        default=None,
+        description="From the request to the head of its answer, all tries together; 0 is off.",
     )
 
 
@@ -111,6 +103,10 @@ class Route(Section):
     timeouts: RouteTimeouts = Field(
         default=RouteTimeouts(), description="Timeouts that differ from the service's."
     )
+    retry: Retry | None = Field(
+        default=None,
+        description="When a request is tried again. Left out: as the service says.",
+    )
     body_limit: Size | None = Field(
         default=None,
         description="Largest request body here; 0 is unlimited. Left out: `limits.body`.",
@@ -123,6 +119,14 @@ class Route(Section):
         default=None,
         description="Whether a token is needed here. Left out: as `auth.required` says.",
     )
+    proxy_headers: bool | None = Field(
+        default=None,
+        description="Send `X-Proxy-Service`, `X-Proxy-Instance` and `X-Proxy-Attempts`. "
+        "Left out: as `proxy_headers` says.",
+    )
+    split: Split | None = Field(default=None, description="Requests that go elsewhere.")
+    mirror: Mirror | None = Field(default=None, description="Copies that go elsewhere.")
+    faults: Faults | None = Field(default=None, description="Requests that fail on purpose.")
 
     @property
     def label(self) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-__all__ = ["REFUSED", "Allowed", "Rule", "Section", "refused"]
+__all__ = ["REFUSED", "Allowed", "Rule", "Section", "Switchable", "refused", "switch"]
 
 REFUSED = "refused"
 """Type of the errors that validators of this package raise; see `refused`."""
@@ -29,10 +29,14 @@ REFUSED = "refused"
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Annotation of a field type: in words, what it takes; how its bounds are to be written."""
+    """Annotation of a field type: in words, what it takes; how its bounds are to be written.
+
+    A ``secret`` is never shown in a problem.
+    """
 
     words: str
     unit: Literal["", "duration", "size"] = ""
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,9 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
     )
+
+    plural: ClassVar[str] = ""
+    """What several of them are called, where that is not the class's name with an s."""
 
     @classmethod
     def spelled_out(cls, value: Any) -> Any:
@@ -120,3 +127,23 @@ class Section(BaseModel):
             for key, item in value.items()
             if item is not None or key not in fields or fields[key].is_required()
         }
+
+
+_SWITCH = {"on": True, "true": True, "off": False, "false": False}
+
+
+def switch(value: Any) -> bool | None:
+    """Whether ``value`` turns something on or off; None when it says something else."""
+    if isinstance(value, bool):
+        return value
+    return _SWITCH.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+class Switchable(Section):
+    """A section with the key ``enabled``, for which ``on`` and ``off`` (true, false) will do."""
+
+    @classmethod
+    def spelled_out(cls, value: Any) -> Any:
+        """A switch is a section with nothing but ``enabled``."""
+        state = switch(value)
+        return value if state is None else {"enabled": state}

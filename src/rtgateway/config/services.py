@@ -4,73 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from ipaddress import IPv6Address
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
+from rtgateway.config.balancing import Balance
+from rtgateway.config.checks import HealthCheck
+from rtgateway.config.discovery import Discovery
+from rtgateway.config.resilience import CircuitBreaker, Concurrency, Outliers, Retry
 from rtgateway.config.section import Allowed, Rule, Section, refused
-from rtgateway.config.units import PositiveDuration
-from rtgateway.config.values import Count, FilePath, is_host_name
+from rtgateway.config.units import Duration, PositiveDuration
+from rtgateway.config.urls import URL_WORDS, Url, split_url
+from rtgateway.config.values import Count, FilePath
 
 __all__ = ["SERVICE_NAME", "Instance", "Pool", "Service", "ServiceTimeouts", "UpstreamTls"]
 
 SERVICE_NAME = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
 """Names that are safe as a path segment and as a metrics label."""
 
-_URL_WORDS = "a URL such as http://localhost:3001"
-# RFC 3986, 3: scheme, authority without userinfo, path; query and fragment make no sense here.
-_URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[^/\[\]:@?#]+)(?::(?P<port>[0-9]{1,5}))?"
-    r"(?P<path>/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?",
-    re.ASCII | re.IGNORECASE,
-)
-_DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)|//", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Url:
-    scheme: str
-    host: str
-    port: int
-    base_path: str
-
-    @property
-    def authority(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        default = 443 if self.scheme == "https" else 80
-        return host if self.port == default else f"{host}:{self.port}"
-
-
-def _split_url(text: str) -> _Url | str:
-    """The parts of ``text``, or in words what is allowed instead."""
-    if "@" in text.partition("://")[2].partition("/")[0]:
-        return f"{_URL_WORDS}, without a user name and password"
-    if "?" in text or "#" in text:
-        return f"{_URL_WORDS}, without a query and a fragment"
-    match = _URL.fullmatch(text)
-    if match is None:
-        return _URL_WORDS
-    scheme, host = match["scheme"].lower(), match["host"].lower()
-    port = int(match["port"] or (443 if scheme == "https" else 80))
-    if host.startswith("["):
-        try:
-            host = str(IPv6Address(host[1:-1]))
-        except ValueError:
-            return _URL_WORDS
-    elif not is_host_name(host):
-        return _URL_WORDS
-    if not 0 < port < 65536:
-        return f"{_URL_WORDS}, with a port from 1 to 65535"
-    base_path = (match["path"] or "").rstrip("/")
-    if _DOT_SEGMENT.search(base_path):
-        return f'{_URL_WORDS}, without "//", "." and ".." in its path'
-    return _Url(scheme, host, port, base_path)
-
 
 def _url(value: str) -> str:
-    parts = _split_url(value)
+    parts = split_url(value)
     if isinstance(parts, str):
         raise refused(allowed=parts)
     return value
@@ -79,7 +34,7 @@ def _url(value: str) -> str:
 class Instance(Section):
     """One running copy of a service; a bare URL will do."""
 
-    url: Annotated[str, AfterValidator(_url), Allowed(_URL_WORDS)] = Field(
+    url: Annotated[str, AfterValidator(_url), Allowed(URL_WORDS)] = Field(
         description="Base URL, `http` or `https`; its path is put in front of every request path."
     )
     weight: Count = Field(
@@ -87,13 +42,16 @@ class Instance(Section):
         le=1000,
         description="Share of the load relative to the other instances; 0 takes no new requests.",
     )
+    backup: bool = Field(
+        default=False, description="Asked only while no other instance is available."
+    )
 
-    _parts: _Url = PrivateAttr()
+    _parts: Url = PrivateAttr()
 
     def model_post_init(self, context: Any, /) -> None:
         """Split the URL once; it is valid by now."""
-        parts = _split_url(self.url)
-        assert isinstance(parts, _Url)
+        parts = split_url(self.url)
+        assert isinstance(parts, Url)
         self._parts = parts
 
     @classmethod
@@ -125,6 +83,11 @@ class Instance(Section):
     def authority(self) -> str:
         """``host[:port]`` for the Host field: brackets for IPv6, no default port."""
         return self._parts.authority
+
+    @property
+    def id(self) -> str:
+        """``host:port/base``: its name in admin paths, cookies and headers."""
+        return f"{self._parts.bracketed}:{self.port}{self.base_path}"
 
     @property
     def label(self) -> str:
@@ -167,6 +130,10 @@ class ServiceTimeouts(Section):
         default=None,
         description="Silence inside an answer's body; event streams have no such limit.",
     )
+    request: Duration | None = Field(
+        default=None,
+        description="From the request to the head of its answer, all tries together; 0 is off.",
+    )
 
 
 class UpstreamTls(Section):
@@ -192,11 +159,32 @@ class Service(Section):
     """A service by its instances; one URL, or a list of URLs, will do."""
 
     instances: tuple[Instance, ...] = Field(
-        min_length=1, description="Where the service runs; each a URL or a mapping."
+        default=(),
+        description="Where the service runs; each a URL or a mapping. May be left out only with "
+        "`discovery`.",
     )
-    balance: Literal["least_load"] = Field(
-        default="least_load",
-        description="How an instance is picked: fewest requests in flight, then lowest latency.",
+    discovery: Discovery | None = Field(
+        default=None, description="Where more instances are looked up."
+    )
+    balance: Balance = Field(default=Balance(), description="How an instance is picked.")
+    retry: Retry = Field(default=Retry(), description="When a request is tried again.")
+    circuit_breaker: CircuitBreaker = Field(
+        default=CircuitBreaker(), description="One for each instance."
+    )
+    service_breaker: CircuitBreaker | None = Field(
+        default=None, description="One for the service as a whole; `on` for its defaults."
+    )
+    health: HealthCheck | None = Field(
+        default=None, description="How instances are checked. Left out: only by what they answer."
+    )
+    outliers: Outliers = Field(
+        default=Outliers(), description="Which instances are left out for a while."
+    )
+    concurrency: Concurrency = Field(
+        default=Concurrency(), description="How many requests at once."
+    )
+    critical: bool = Field(
+        default=False, description="`/readyz` answers 503 while no instance is available."
     )
     pool: Pool = Field(default=Pool(), description="Connections kept to each instance.")
     timeouts: ServiceTimeouts = Field(
@@ -219,16 +207,19 @@ class Service(Section):
 
     @classmethod
     def rules(cls, values: Mapping[str, Any]) -> Iterator[Rule]:
-        """An instance is listed once; some instance takes requests."""
+        """There are instances, each listed once; some instance takes requests."""
         instances = values.get("instances")
+        discovered = values.get("discovery") is not None
+        if not instances and not discovered and isinstance(instances, list | tuple | NoneType):
+            yield Rule("no instance", ("instances",), allowed="at least one, or discovery")
         if not isinstance(instances, list | tuple):
             return
-        known = [item for item in instances if isinstance(item, Instance)]
+        known = [item for item in enumerate(instances) if isinstance(item[1], Instance)]
         seen: dict[str, int] = {}
-        for index, instance in enumerate(known):
-            first = seen.setdefault(instance.label, index)
+        for index, instance in known:
+            first = seen.setdefault(instance.id, index)
             if first != index:
                 message = f"the same instance as instances[{first}]"
                 yield Rule(message, ("instances", index, "url"), allowed="each instance once")
-        if known and not any(instance.weight for instance in known):
+        if known and not discovered and not any(instance.weight for _, instance in known):
             yield Rule("every instance has weight 0", ("instances",), allowed="one above 0")

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 from pydantic import BeforeValidator, WithJsonSchema
 
-from rtgateway.config.section import Allowed, refused
+from rtgateway.config.section import Allowed, Rule, refused
 
 __all__ = [
     "MAX_DURATION",
@@ -24,6 +25,7 @@ __all__ = [
     "Size",
     "format_duration",
     "format_size",
+    "in_order",
     "parse_duration",
     "parse_size",
 ]
@@ -56,7 +58,10 @@ def parse_duration(value: object) -> float:
     :raises ValueError: when it is neither, negative, or not finite.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        try:
+            seconds = float(value)
+        except OverflowError:
+            raise ValueError(DURATION_WORDS) from None
     elif isinstance(value, str) and (match := _QUANTITY.fullmatch(value.strip())):
         unit = match[2] or "s"
         if unit not in _MILLISECONDS:
@@ -119,6 +124,22 @@ def _size(value: object) -> int:
         return parse_size(value)
     except ValueError:
         raise refused(allowed=SIZE_WORDS) from None
+
+
+def in_order(
+    values: Mapping[str, Any],
+    shorter: str,
+    longer: str,
+    write: Callable[[Any], str] = format_duration,
+) -> Iterator[Rule]:
+    """The rule that one key is at most another one; told at the first, which has the line."""
+    low, high = values.get(shorter), values.get(longer)
+    # What is wrong by itself, or still text, has no order; see `Section.rules`.
+    if not isinstance(low, int | float) or not isinstance(high, int | float):
+        return
+    if high < low <= MAX_DURATION:
+        allowed = f"at most {longer}, which is {write(high)}"
+        yield Rule("", (shorter,), found=write(low), allowed=allowed)
 
 
 _DURATION_SCHEMA = WithJsonSchema(

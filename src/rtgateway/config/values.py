@@ -1,4 +1,4 @@
-"""Field types shared by several sections: counts, networks, host names, files, lists of words."""
+"""Field types shared by several sections: numbers, networks, names, files, lists of words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, ValidationInfo, WithJsonSchema
 from pydantic.functional_serializers import PlainSerializer
 
@@ -19,10 +19,16 @@ __all__ = [
     "Count",
     "FilePath",
     "HostPattern",
+    "Method",
     "Network",
+    "Number",
+    "Port",
+    "Share",
+    "Token",
     "Words",
     "WritablePath",
     "is_host_name",
+    "is_token",
     "one_or_many",
 ]
 
@@ -47,8 +53,27 @@ def _count(value: Any) -> Any:
     raise refused(allowed="a whole number")
 
 
+def _number(value: Any) -> Any:
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    raise refused(allowed="a number")
+
+
 Count = Annotated[int, BeforeValidator(_count), Ge(0), Allowed("a whole number")]
 """A whole number >= 0; text of digits is taken too, because ``${NAME}`` always gives text."""
+
+
+Port = Annotated[Count, Ge(1), Le(65535)]
+"""The port of a TCP socket."""
+
+_NUMBER = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?", re.ASCII)
+
+Number = Annotated[float, BeforeValidator(_number), Ge(0), Allowed("a number")]
+"""A number >= 0, whole or not; text is taken too, as for `Count`."""
+Share = Annotated[Number, Le(1)]
+"""A part of the whole, from 0 to 1."""
 
 
 def one_or_many(value: Any) -> Any:
@@ -60,6 +85,25 @@ def one_or_many(value: Any) -> Any:
 
 Words = Annotated[tuple[str, ...], BeforeValidator(one_or_many)]
 """Several words; one alone, or several with commas between, may be given as text."""
+
+
+_TOKEN_WORDS = "a name of letters, digits and characters such as - and _"
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", re.ASCII)
+
+
+def is_token(text: object) -> bool:
+    """Whether ``text`` is a token (RFC 9110, 5.6.2): a name for a field or a cookie."""
+    return isinstance(text, str) and _TOKEN.fullmatch(text) is not None
+
+
+def _token(value: str) -> str:
+    if not is_token(value):
+        raise refused(allowed=_TOKEN_WORDS)
+    return value
+
+
+Token = Annotated[str, AfterValidator(_token), Allowed(_TOKEN_WORDS)]
+"""The name of a header field or of a cookie."""
 
 
 def _network(value: Any) -> IPv4Network | IPv6Network:
@@ -133,3 +177,19 @@ FilePath = Annotated[Path, AfterValidator(_readable), Allowed("a file that can b
 
 WritablePath = Annotated[Path, AfterValidator(_in_directory), Allowed(_WRITABLE_WORDS)]
 """A path to be created in an existing directory; relative to the configuration file."""
+
+
+_METHOD_WORDS = "a method in capitals such as GET or POST"
+_METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}", re.ASCII)
+
+
+def _method(value: str) -> str:
+    if not _METHOD.fullmatch(value):
+        raise refused(allowed=_METHOD_WORDS)
+    # RFC 9110, 9.3.6: CONNECT asks for a tunnel, which a reverse proxy doesn't give.
+    if value == "CONNECT":
+        raise refused(message="CONNECT is never passed on", allowed=_METHOD_WORDS)
+    return value
+
+
+Method = Annotated[str, AfterValidator(_method), Allowed(_METHOD_WORDS)]

@@ -66,7 +66,9 @@ class Kind:
     @property
     def is_secret(self) -> bool:
         """Whether values must not be shown."""
-        return self.type is SecretStr
+        notes = self.metadata
+        marked = any(isinstance(note, Allowed) and note.secret for note in notes)
+        return marked or self.type is SecretStr
 
     @property
     def is_scalar(self) -> bool:
@@ -75,8 +77,14 @@ class Kind:
 
     @property
     def base_words(self) -> str:
-        """The words its validator uses, without bounds."""
-        return next((note.words for note in self.metadata if isinstance(note, Allowed)), "")
+        """The words its validator uses, without bounds; the outermost know best."""
+        return next(
+            (note.words for note in reversed(self.metadata) if isinstance(note, Allowed)), ""
+        )
+
+    def uses(self, words: str) -> bool:
+        """Whether ``words`` are those of one of its validators."""
+        return any(isinstance(note, Allowed) and note.words == words for note in self.metadata)
 
     @property
     def brief(self) -> str:
@@ -91,10 +99,11 @@ class Kind:
             return f"a mapping with {', '.join(self.section.model_fields)}"
         item = self.item
         if item is not None and get_origin(self.type) is dict:
-            return "a mapping of names"
+            return f"a mapping of names{'' if item.section else f' to {item.words}'}"
         if item is not None:
-            inner = item.section.__name__.lower() + "s" if item.section else item.words
-            return f"a list of {inner}" if item.section else f"a list; each item {inner}"
+            if item.section is None:
+                return f"a list; each item {item.words}"
+            return f"a list of {item.section.plural or item.section.__name__.lower() + 's'}"
         if get_origin(self.type) is Literal:
             return _one_of([str(choice) for choice in get_args(self.type)])
         if self.type is bool:
