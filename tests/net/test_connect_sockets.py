@@ -216,6 +216,51 @@ class NameTests(ConnectTestCase):
         self.assertEqual(client.to.getPeer().host, "127.0.0.2")
         await self.close(client)
 
+    def hanging_at(self, *hosts: str) -> int:
+        """A port that answers no connection attempts at the first host, and all at the others."""
+        port = self.full()
+        for host in hosts:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            other = socket.create_server((host, port), family=family)
+            self.addCleanup(other.close)
+        return port
+
+    @on_loop
+    async def test_the_other_family_is_next_when_the_first_hangs(self) -> None:
+        port = self.hanging_at("127.0.0.2", "::1")
+        self.names(service=["127.0.0.1", "127.0.0.2", "::1"])
+        started = self.reactor.seconds()
+        client = await self.to(port, "service", timeout=9)
+        self.assertEqual(client.to.getPeer().host, "::1")
+        self.assertLess(self.reactor.seconds() - started, 2)
+        await self.close(client)
+
+    @on_loop
+    async def test_nobody_answers_at_any_address(self) -> None:
+        port = self.full()
+        self.names(service=["127.0.0.1"] + [f"127.0.0.1{number}" for number in range(9)])
+        # Refused at the others, and no time left for the one that hangs.
+        failed = await self.fails(self.to(port, "service", timeout=0.2))
+        self.assertIsInstance(failed, UpstreamTimeout)
+
+    @on_loop
+    async def test_a_race_can_be_cancelled(self) -> None:
+        port = self.full()
+        self.names(service=["127.0.0.1", "127.0.0.2", "127.0.0.1"])
+        connecting = self.to(port, "service")
+        await self.turn(0.05)
+        connecting.cancel()
+        with self.assertRaises(CancelledError):
+            await connecting
+        self.assertEqual(self.client.events, [])
+
+    @on_loop
+    async def test_no_more_than_eight_addresses_are_tried(self) -> None:
+        _, port = self.listening("127.0.0.20")
+        self.names(service=[f"127.0.0.{number}" for number in range(10, 21)])
+        failed = await self.fails(self.to(port, "service"))
+        self.assertEqual(failed.detail, f"127.0.0.17:{port}: Connection refused")
+
     @on_loop
     async def test_the_last_reason_is_told(self) -> None:
         port = self.unused()
@@ -302,6 +347,48 @@ class TlsTests(ConnectTestCase):
         self.assertEqual(server.to.server_name, "gateway.test")
         await self.close(client, server)
         await port.stopListening()
+
+    @on_loop
+    async def test_the_handshake_belongs_to_the_race(self) -> None:
+        """An address that accepts and is silent loses; its connection ends."""
+        server, port = self.serving()
+        silent = socket.create_server(("127.0.0.2", port.getHost().port))
+        self.addCleanup(silent.close)
+        self.names(service=["127.0.0.2", "127.0.0.1"])
+        client = await self.to(port.getHost().port, "service", tls=self.trusting())
+        self.assertEqual(client.events, ["made"])
+        self.assertEqual(client.to.getPeer().host, "127.0.0.1")
+        accepted = await self.accepted(silent)
+        self.addCleanup(accepted.close)
+        accepted.setblocking(False)
+
+        def reset() -> bool:
+            try:
+                return not accepted.recv(4096)
+            except BlockingIOError:
+                return False
+            except ConnectionResetError:
+                return True
+
+        await self.until(reset)
+        await self.close(client, server)
+        await port.stopListening()
+
+    @on_loop
+    async def test_a_bad_certificate_gives_way_to_the_next_address(self) -> None:
+        """Whoever can't prove its name at once is no reason to give up."""
+        server, port = self.serving()
+        other = Recorder()
+        tls = Tls(certificates=(self.files("other.test"),))
+        listener = Listener(tcp=f"127.0.0.2:{port.getHost().port}", tls=tls)
+        bad: Any = listen(listener, self.factory(other), self.reactor, Gate(9, 9))
+        self.names(service=["127.0.0.2", "127.0.0.1"])
+        client = await self.to(port.getHost().port, "service", tls=self.trusting())
+        self.assertEqual(client.to.getPeer().host, "127.0.0.1")
+        await other.lost
+        await self.close(client, server)
+        await port.stopListening()
+        await bad.stopListening()
 
     async def refused(self, tls: Any) -> str:
         server, port = self.serving()

@@ -1,15 +1,17 @@
 """Connections to instances, made within a deadline, and ready when they are handed over.
 
 The pool calls `connect`; what it gets back writes optimistically (`net.transport`), has finished
-its TLS handshake, and has Nagle's algorithm off. Names are resolved by the reactor's resolver and
-their addresses tried in its order, each with its share of the time that is left.
+its TLS handshake, and has Nagle's algorithm off. Names are resolved by the reactor's resolver;
+several addresses are tried in a race (`net.racing`), in which a connection counts when its TLS
+handshake is over.
 """
 
 from __future__ import annotations
 
 # Twisted's connectors are not annotated throughout.
 # mypy: allow-untyped-calls
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 from OpenSSL import SSL
@@ -24,7 +26,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rtgateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
+from rtgateway.errors import UpstreamFailed, UpstreamTimeout
+from rtgateway.net.racing import ATTEMPT_DELAY, interleaved, race
 from rtgateway.net.transport import Connector, UnixConnector
 
 __all__ = ["connect", "connect_unix"]
@@ -32,6 +35,9 @@ __all__ = ["connect", "connect_unix"]
 P = TypeVar("P", bound=Protocol)
 
 _ClientTls = interfaces.IOpenSSLClientConnectionCreator
+
+_MOST_ADDRESSES = 8
+"""Addresses of one name that are tried: a name may have hundreds."""
 
 
 def connect(
@@ -75,19 +81,23 @@ async def _connect(
     host: str, port: int, protocol: P, timeout: float, reactor: ReactorBase, tls: _ClientTls | None
 ) -> P:
     deadline = reactor.seconds() + timeout
-    addresses: Sequence[str] = [host]
+    addresses = [host]
     if not (isIPAddress(host) or isIPv6Address(host)):
-        addresses = await _resolve(host, reactor)
-    failed: GatewayError = UpstreamFailed(f"{host}: no such name", retryable=True)
-    for number, address in enumerate(addresses):
-        share = (deadline - reactor.seconds()) / (len(addresses) - number)
+        addresses = interleaved(await _resolve(host, reactor))[:_MOST_ADDRESSES]
+    if not addresses:
+        raise UpstreamFailed(f"{host}: no such name", kind="connect", retryable=True)
+    left = deadline - reactor.seconds()
+
+    def attempt(address: str) -> Deferred[P]:
         where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-        attempt = _Attempt(where, protocol, tls)
-        try:
-            return await attempt.start(_tcp(address, port, share, reactor), reactor)
-        except (UpstreamFailed, UpstreamTimeout) as reason:
-            failed = reason
-    raise failed
+        return _Attempt(where, protocol, tls).start(_tcp(address, port, left, reactor), reactor)
+
+    if len(addresses) == 1:
+        return await attempt(addresses[0])
+    # However short the time, each gets its share of it.
+    delay = min(ATTEMPT_DELAY, left / len(addresses))
+    clock = cast("interfaces.IReactorTime", reactor)
+    return await race([partial(attempt, address) for address in addresses], clock, delay)
 
 
 def _tcp(
@@ -156,7 +166,7 @@ class _Attempt(ClientFactory, Generic[P]):
             outcome.errback(UpstreamTimeout("connect", retryable=True))
         else:
             detail = f"{self._where}: {_explain(reason.value)}"
-            outcome.errback(UpstreamFailed(detail, retryable=True))
+            outcome.errback(UpstreamFailed(detail, kind="connect", retryable=True))
 
     def _cancelled(self, outcome: Deferred[P]) -> None:
         self._outcome = None

@@ -23,7 +23,7 @@ from rtgateway.config import Listener
 from rtgateway.net.gate import Gate
 from rtgateway.net.port import Port, UnixPort
 from rtgateway.net.secure import SecureTransport
-from rtgateway.net.systemd import inherited_socket
+from rtgateway.net.systemd import inherited_socket, variables
 from rtgateway.net.tls import CertificateFileError, ServerCertificates
 
 __all__ = ["ListenError", "listen"]
@@ -76,7 +76,7 @@ def _inherited(
 ) -> Port:
     assert listener.systemd is not None
     try:
-        listening = inherited_socket(listener.systemd, environ, os.getpid())
+        listening = inherited_socket(listener.systemd, variables(environ), os.getpid())
     except LookupError as error:
         raise ListenError(str(error)) from None
     if listening.family == socket.AF_UNIX:

@@ -6,10 +6,24 @@ import os
 import socket
 from collections.abc import Mapping
 
-__all__ = ["inherited_socket"]
+from twisted.internet import endpoints
+
+__all__ = ["inherited_socket", "variables"]
 
 _FIRST = 3
 """SD_LISTEN_FDS_START: standard input, output and error come before."""
+
+
+def variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """``environ`` with what Twisted has taken out of it.
+
+    The module `twisted.internet.endpoints`, which anything may import, looks for sockets of its own
+    when it is imported, and removes what it finds (``LISTEN_PID``, ``LISTEN_FDS``).
+    """
+    taken = endpoints._SystemdParser._sddaemon.inheritedDescriptors()
+    if not taken:
+        return dict(environ)
+    return {**environ, "LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(taken))}
 
 
 def inherited_socket(which: int | str, environ: Mapping[str, str], pid: int) -> socket.socket:
