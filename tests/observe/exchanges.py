@@ -1,39 +1,12 @@
-"""Finished requests, services and instances to observe."""
+"""Finished requests to observe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-
-@dataclass
-class Pool:
-    """Connections, counted."""
-
-    open: int = 0
-    idle: tuple[str, ...] = ()
-    waiting: int = 0
-
-
-@dataclass(eq=False)
-class Instance:
-    """An instance that does nothing."""
-
-    service: str = "users"
-    label: str = "http://a:3001"
-    inflight: int = 0
-    streams: int = 0
-    latency: float = 0.0
-    last_latency: float | None = None
-    pool: Pool = field(default_factory=Pool)
-
-
-@dataclass
-class Service:
-    """A service with such instances."""
-
-    name: str = "users"
-    instances: tuple[Instance, ...] = ()
+from rtgateway.observe.log_lines import outcome_text
+from tests.observe.services import Instance, Service
 
 
 @dataclass
@@ -41,13 +14,6 @@ class Body:
     """A request body of ``size`` bytes."""
 
     size: int = 0
-
-
-@dataclass(eq=False)
-class Route:
-    """A route to a service."""
-
-    service: Service = field(default_factory=Service)
 
 
 @dataclass
@@ -74,11 +40,21 @@ class Exchange:
     first_byte: float = 100.001
     finished: float = 100.002
     error_code: str = ""
+    error_detail: str = ""
     kind: str = "http"
     label: str = "/api/:service/*"
-    route: Route | None = field(default_factory=Route)
+    service: Service | None = field(default_factory=Service)
     chosen: Instance | None = field(default_factory=Instance)
+    attempts: int = 1
+    answered: bool = True
     identity: Identity | None = None
+
+
+def outcome(exchange: Exchange) -> str:
+    """What the JSON log tells of how ``exchange`` came out."""
+    return outcome_text(
+        exchange.method, exchange.status, exchange.label, exchange.service, exchange.chosen
+    )
 
 
 def fields(**values: bytes) -> dict[bytes, bytes]:

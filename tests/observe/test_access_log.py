@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtgateway.config import AccessLog as Settings
 from rtgateway.observe.access_log import BATCH, AccessLog
-from tests.observe.exchanges import Body, Exchange, Identity, fields
+from tests.observe.exchanges import Body, Exchange, Identity, fields, outcome
 
 NOW = 1763716170.125
 """2025-11-21T09:09:30.125Z"""
@@ -44,7 +44,7 @@ def logged(format: Literal["json", "combined"], *exchanges: Exchange) -> list[st
     sink = Sink()
     access_log = AccessLog(Settings(format=format), sink, clock=lambda: NOW)
     for exchange in exchanges:
-        access_log.log(exchange)
+        access_log.log(exchange, outcome(exchange))
     access_log.flush()
     return sink.text.splitlines()
 
@@ -87,7 +87,7 @@ class JsonTests(SynchronousTestCase):
             Exchange(
                 status=404,
                 label="unmatched",
-                route=None,
+                service=None,
                 chosen=None,
                 first_byte=0.0,
                 error_code="not_found",
@@ -102,6 +102,20 @@ class JsonTests(SynchronousTestCase):
         for subject in ("alice", 'a"b\n', "\ud800"):
             line = self.one(Exchange(kind="sse", identity=Identity(subject)))
             self.assertEqual((line["kind"], line["subject"]), ("sse", subject))
+
+    def test_further_tries_are_told(self) -> None:
+        """How many attempts there were, and why an instance failed; nothing if all went well."""
+        line = self.one(Exchange(attempts=3, error_detail='connection "refused"'))
+        self.assertEqual((line["attempts"], line["detail"]), (3, 'connection "refused"'))
+        line = self.one(Exchange(status=502, error_code="upstream_unavailable", error_detail="x"))
+        self.assertEqual((line["error"], line["detail"]), ("upstream_unavailable", "x"))
+        self.assertEqual({"attempts", "detail"} & set(self.one(Exchange())), set())
+        line = self.one(Exchange(attempts=0, service=None, chosen=None))
+        self.assertNotIn("attempts", line)
+
+    def test_long_details_are_cut(self) -> None:
+        """256 characters say why."""
+        self.assertEqual(len(self.one(Exchange(error_detail="x" * 5000))["detail"]), 256)
 
     def test_what_clients_send_can_not_break_a_line(self) -> None:
         """Quotes, line breaks and bytes that are no text stay inside their value."""
@@ -137,7 +151,8 @@ class JsonTests(SynchronousTestCase):
         access_log = AccessLog(Settings(), sink, clock=lambda: now[0])
         for finished, time_of_day in ((100.0, NOW), (100.002, NOW + 0.875), (200.0, NOW - 3600)):
             now[0] = time_of_day
-            access_log.log(Exchange(finished=finished))
+            exchange = Exchange(finished=finished)
+            access_log.log(exchange, outcome(exchange))
         access_log.flush()
         times = [json.loads(line)["time"] for line in sink.text.splitlines()]
         self.assertEqual(
@@ -197,8 +212,8 @@ class AccessLogTests(SynchronousTestCase):
     def test_lines_wait_for_the_flush(self) -> None:
         """They are written together; a flush of nothing writes nothing."""
         self.access_log.start()
-        self.access_log.log(Exchange())
-        self.access_log.log(Exchange())
+        self.access_log.log(Exchange(), "")
+        self.access_log.log(Exchange(), "")
         self.assertIn("2 lines to hand over", repr(self.access_log))
         self.assertEqual(self.sink.calls, ["start"])
         self.access_log.flush()
@@ -209,14 +224,14 @@ class AccessLogTests(SynchronousTestCase):
     def test_many_lines_do_not_wait(self) -> None:
         """Memory for lines is bounded: a full batch goes at once."""
         for _ in range(BATCH):
-            self.access_log.log(Exchange())
+            self.access_log.log(Exchange(), "")
         self.assertEqual(self.sink.calls, [f"write {BATCH}"])
 
     def test_rotation_and_the_end_lose_nothing(self) -> None:
         """Lines so far go to the old file; the last ones are written before closing."""
-        self.access_log.log(Exchange())
+        self.access_log.log(Exchange(), "")
         self.access_log.reopen()
-        self.access_log.log(Exchange())
+        self.access_log.log(Exchange(), "")
         self.access_log.close()
         self.assertEqual(self.sink.calls, ["write 1", "reopen", "write 1", "close"])
 
@@ -224,7 +239,7 @@ class AccessLogTests(SynchronousTestCase):
         """Nothing is opened, nothing is written."""
         access_log = AccessLog(Settings(format="off"), self.sink)
         access_log.start()
-        access_log.log(Exchange())
+        access_log.log(Exchange(), "")
         access_log.flush()
         access_log.reopen()
         access_log.close()

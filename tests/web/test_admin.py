@@ -2,157 +2,57 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
+from pathlib import Path
 from time import monotonic
 from typing import Any, cast
 
 from prometheus_client.parser import text_string_to_metric_families
-from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import getChildForRequest
 from twisted.web.test.requesthelper import DummyRequest
 
-from rtgateway import __version__
-from rtgateway.config import Config
-from rtgateway.config import Pressure as PressureSettings
-from rtgateway.observe.metrics import Metrics
-from rtgateway.observe.pressure import Pressure
-from rtgateway.observe.statistics import Statistics
+from rtgateway.config import Admin
 from rtgateway.web.admin import make_root
+from rtgateway.web.admin.breakers import ACTIONS
+from rtgateway.web.guard import Guard
 from rtgateway.web.pages import Missing
-from tests.observe.exchanges import Instance, Service
+from tests.web.gateways import PageTestCase
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "admin.md"
 
 
-@dataclass
-class Site:
-    """Connections, counted."""
-
-    channels: tuple[str, ...] = ("one", "two", "three")
-    draining: bool = False
-
-
-def _metrics() -> Metrics:
-    return Metrics(
-        version=__version__,
-        instances=lambda: (),
-        connections=lambda: 3,
-        event_loop_delay=lambda: 0.0,
-        dropped_lines=lambda: 0,
-    )
-
-
-@dataclass
-class Gateway:
-    """A gateway in front of one service with two instances, up for a minute."""
-
-    config: Config = field(default_factory=lambda: Config(environment="test"))
-    services: dict[str, Service] = field(
-        default_factory=lambda: {
-            "users": Service("users", (Instance(inflight=2, streams=1), Instance(label="http://b")))
-        }
-    )
-    site: Site = field(default_factory=Site)
-    started_at: float = field(default_factory=lambda: monotonic() - 60.5)
-    pressure: Pressure = field(default_factory=lambda: Pressure(PressureSettings()))
-    statistics: Statistics = field(default_factory=Statistics)
-    metrics: Metrics = field(default_factory=_metrics)
-
-    def overload(self) -> None:
-        self.pressure.sample(100.0)
-        self.pressure.sample(103.0)
-
-
-class PageTests(SynchronousTestCase):
+class PageTests(PageTestCase):
     """What is answered to whom asks for a path."""
-
-    def setUp(self) -> None:
-        self.gateway = Gateway()
-        self.root, self.labels = make_root(self.gateway)
-
-    def ask(self, path: str, method: bytes = b"GET") -> DummyRequest:
-        segments = path.encode().split(b"/")[1:]
-        request = cast("Any", DummyRequest(segments))
-        request.method = method
-        request.render(getChildForRequest(self.root, request))
-        return cast("DummyRequest", request)
-
-    def header(self, request: DummyRequest, name: str) -> str | None:
-        values = request.responseHeaders.getRawHeaders(name)
-        return None if values is None else ", ".join(values)
-
-    def json(self, path: str, status: int = 200) -> Any:
-        """The document at ``path``; its framing and type are as they must be."""
-        request = self.ask(path)
-        body = b"".join(request.written)
-        self.assertEqual(cast("Any", request).responseCode, status)
-        self.assertEqual(self.header(request, "content-type"), "application/json; charset=utf-8")
-        self.assertEqual(self.header(request, "content-length"), str(len(body)))
-        self.assertEqual(self.header(request, "cache-control"), "no-store")
-        self.assertFalse(body.endswith(b"\n"))
-        return json.loads(body)
 
     def test_liveness(self) -> None:
         """/healthz says one thing, byte for byte, whatever the load."""
         self.gateway.overload()
         self.gateway.site.draining = True
-        self.assertEqual(b"".join(self.ask("/healthz").written), b'{"ok":true}')
-        self.assertEqual(self.json("/healthz"), {"ok": True})
-
-    def test_readiness(self) -> None:
-        """/readyz sends traffic elsewhere while the gateway shuts down."""
-        request = self.ask("/readyz")
-        self.assertEqual(b"".join(request.written), b'{"ok":true,"upstreamServices":1}')
-        self.gateway.site.draining = True
-        self.assertEqual(self.json("/readyz", 503), {"ok": False, "upstreamServices": 1})
-
-    def test_health(self) -> None:
-        """/health names the services and how many instances there are, but not where."""
-        self.assertEqual(
-            self.json("/health"),
-            {
-                "status": "ok",
-                "version": __version__,
-                "uptimeSeconds": 60,
-                "services": {
-                    "users": {
-                        "status": "ok",
-                        "instances": {"total": 2, "available": 2},
-                        "inFlight": 2,
-                    }
-                },
-            },
-        )
-        self.gateway.site.draining = True
-        self.assertEqual(self.json("/health", 503)["status"], "draining")
-        self.gateway.overload()
-        self.assertEqual(self.json("/health", 503)["status"], "overloaded")
+        self.assertEqual(self.ask("/healthz").body, b'{"ok":true}')
 
     def test_pressure(self) -> None:
         """/_pressure is 200 until a limit is passed; then it says why and when to come back."""
-        self.assertEqual(b"".join(self.ask("/_pressure").written), b'{"status":"ok"}')
+        self.assertEqual(self.ask("/_pressure").body, b'{"status":"ok"}')
         self.gateway.overload()
         document = self.json("/_pressure", 503)
         self.assertEqual((document["statusCode"], document["code"]), (503, "FST_UNDER_PRESSURE"))
         self.assertEqual(document["reason"], "event loop delay 2.50 s, at most 1 s allowed")
-        self.assertEqual(self.header(self.ask("/_pressure"), "retry-after"), "10")
+        self.assertEqual(self.ask("/_pressure").headers["retry-after"], "10")
 
     def test_metrics(self) -> None:
         """/metrics is text that Prometheus reads."""
-        request = self.ask("/metrics")
-        self.assertEqual(
-            self.header(request, "content-type"), "text/plain; version=0.0.4; charset=utf-8"
-        )
-        text = b"".join(request.written).decode()
+        shown = self.ask("/metrics")
+        self.assertEqual(shown.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8")
         values = {
             sample.name: sample.value
-            for family in text_string_to_metric_families(text)
+            for family in text_string_to_metric_families(shown.body.decode())
             for sample in family.samples
         }
         self.assertEqual((values["gateway_connections"], values["gateway_info"]), (3, 1))
+        self.assertEqual(values["proxy_instances_available"], 2)
 
     def test_stats(self) -> None:
         """/admin/stats has the keys that dashboards of the Real-Time API Gateway need."""
-        self.gateway.statistics.record("users", "http://a:3001", False, monotonic())
+        self.gateway.statistics.window("users", "http://a:3001").record(False, monotonic())
         document = self.json("/admin/stats")
         self.assertEqual((document["uptimeSeconds"], document["env"]), (60, "test"))
         self.assertEqual(document["connections"], {"http": 2, "sse": 1, "ws": 0})
@@ -162,33 +62,76 @@ class PageTests(SynchronousTestCase):
 
     def test_head_is_get_without_a_body(self) -> None:
         """Every page answers HEAD with the same head."""
-        for path in ("/healthz", "/readyz", "/health", "/_pressure", "/admin/stats"):
-            got, asked = self.ask(path), self.ask(path, b"HEAD")
-            self.assertEqual(b"".join(asked.written), b"")
-            self.assertEqual(self.header(asked, "content-type"), self.header(got, "content-type"))
-            self.assertEqual(
-                self.header(asked, "content-length"), self.header(got, "content-length")
-            )
+        for path in sorted(label.decode() for label in self.labels):
+            got = self.ask(path)
+            if got.status == 405:
+                continue
+            asked = self.ask(path, "HEAD")
+            self.assertEqual((asked.status, asked.body), (got.status, b""))
+            self.assertEqual(set(asked.headers), set(got.headers))
 
     def test_other_methods_are_not_allowed(self) -> None:
         """405 in JSON, naming what is."""
-        for method in (b"POST", b"DELETE", b"OPTIONS"):
-            request = self.ask("/metrics", method)
-            self.assertEqual(cast("Any", request).responseCode, 405)
-            self.assertEqual(self.header(request, "allow"), "GET, HEAD")
-            self.assertEqual(
-                self.header(request, "content-type"), "application/json; charset=utf-8"
-            )
-            error = json.loads(b"".join(request.written))["error"]
-            self.assertEqual(error, "method_not_allowed")
+        for method in ("POST", "DELETE", "OPTIONS"):
+            self.assertEqual(self.refused("/metrics", 405, method), "method_not_allowed")
+        allowed = {
+            "/metrics": "GET, HEAD",
+            "/gateway/circuit-breakers/reset": "POST",
+            "/gateway/circuit-breakers/users/disable": "POST",
+            "/gateway/services/users/instances": "DELETE, PATCH, POST",
+            "/gateway/services/users/drain": "POST",
+        }
+        for path, methods in allowed.items():
+            self.assertEqual(self.ask(path, "PUT").headers["allow"], methods)
 
     def test_nothing_is_below_or_beside_the_pages(self) -> None:
         """Longer paths, trailing slashes and empty segments name nothing."""
-        for path in ("/", "/healthz/", "/healthz/x", "/admin", "/admin/", "/admin/stats/x"):
+        for path in (
+            "/",
+            "/healthz/",
+            "/healthz/x",
+            "/health/services/x",
+            "/admin",
+            "/admin/",
+            "/admin/stats/x",
+            "/gateway",
+            "/gateway/",
+            "/gateway/x",
+            "/gateway/stats/",
+            "/gateway/services/",
+            "/gateway/services/users/",
+            "/gateway/services/users/instances/x",
+            "/gateway/circuit-breakers/",
+            "/gateway/circuit-breakers/users/x",
+        ):
             request = cast("Any", DummyRequest(path.encode().split(b"/")[1:]))
             self.assertIsInstance(getChildForRequest(self.root, request), Missing, path)
 
     def test_every_page_has_a_label(self) -> None:
-        """Their paths, and no others, may be named in metrics."""
-        pages = {b"/healthz", b"/readyz", b"/health", b"/_pressure", b"/metrics", b"/admin/stats"}
-        self.assertEqual(self.labels, pages)
+        """Their paths, and no others, may be named in metrics; each of them is there."""
+        for label in self.labels:
+            request = cast("Any", DummyRequest(label.split(b"/")[1:]))
+            self.assertNotIsInstance(getChildForRequest(self.root, request), Missing)
+        pages = {"/healthz", "/readyz", "/health", "/health/services", "/_pressure", "/metrics"}
+        admin = {"/admin/stats", "/gateway/stats", "/gateway/circuit-breakers", "/gateway/services"}
+        self.assertEqual({each.encode() for each in pages | admin} - self.labels, set())
+        self.gateway.services.clear()
+        _, labels = make_root(self.gateway, Guard(Admin(), None))
+        self.assertEqual(len(labels), 13)
+
+    def test_every_page_is_documented(self) -> None:
+        """docs/admin.md tells of each, with what can be done there."""
+        text = DOCUMENT.read_text()
+        for label in self.labels:
+            path = label.decode().replace("users", "<service>")
+            if path != "/metrics" and not path.endswith(tuple(each.decode() for each in ACTIONS)):
+                self.assertIn(path.replace("/undrain", "/drain"), text)
+        for action in ACTIONS:
+            self.assertIn(f"| `{action.decode()}` |", text)
+
+    def test_pages_refuse_nothing_silently(self) -> None:
+        """A name that no service has is a 404 in JSON, on every path below it."""
+        for path in ("/gateway/services/nobody", "/gateway/circuit-breakers/nobody"):
+            self.assertEqual(self.refused(path, 404, "GET"), "unknown_service")
+            self.assertEqual(self.refused(path + "/reset", 404), "unknown_service")
+            self.assertEqual(self.refused(path + "/instances", 404, "DELETE"), "unknown_service")

@@ -24,12 +24,13 @@ def exchange(
     path: bytes = b"/admin/stats",
     ip: str = "127.0.0.1",
     host: bytes = b"localhost:8080",
+    method: bytes = b"GET",
     **headers: bytes,
 ) -> Exchange:
-    """A GET for ``path``."""
+    """A request for ``path``, a GET unless told otherwise."""
     names = {key: key.replace("_", "-").encode() for key in headers}
     lines = b"".join(b"%b: %b\r\n" % (names[key], headers[key]) for key in headers)
-    head = RequestParser(HeadLimits()).feed(b"GET %b HTTP/1.1\r\n%b\r\n" % (path, lines))
+    head = RequestParser(HeadLimits()).feed(b"%b %b HTTP/1.1\r\n%b\r\n" % (method, path, lines))
     assert head is not None
     asked = Exchange(cast("Any", None), head, 0.0)
     asked.path = path
@@ -54,7 +55,15 @@ class GuardTests(SynchronousTestCase):
         """Whoever asks, with or without authentication."""
         stranger = {"ip": "203.0.113.9", "host": b"gateway.example"}
         auth = JwtAuth(TokenVerifier(Jwt(secret=SecretStr(SECRET))))
-        for path in (b"/healthz", b"/readyz", b"/health", b"/_pressure", b"/metrics", b"/adminx"):
+        for path in (
+            b"/healthz",
+            b"/readyz",
+            b"/health",
+            b"/_pressure",
+            b"/metrics",
+            b"/adminx",
+            b"/gatewayx",
+        ):
             for guard in (Guard(Admin(), None), Guard(Admin(), auth)):
                 self.assertTrue(self.admitted(guard, exchange(path, **cast("Any", stranger))))
 
@@ -87,8 +96,64 @@ class GuardTests(SynchronousTestCase):
     def test_spelling_the_path_otherwise_does_not_help(self) -> None:
         """Pages are found by the decoded path, and guarded by it."""
         guard = Guard(Admin(), None)
-        for path in (b"/admin", b"/admin/", b"/%61dmin/stats", b"/admin%2fstats", b"/admin/x"):
+        for path in (
+            b"/admin",
+            b"/admin/",
+            b"/%61dmin/stats",
+            b"/admin%2fstats",
+            b"/admin/x",
+            b"/gateway",
+            b"/gateway/stats",
+            b"/g%61teway/services",
+        ):
             self.assertEqual(self.refused(guard, exchange(path, ip="10.0.0.1")), 403)
+
+    def test_changes_from_other_web_pages_are_refused(self) -> None:
+        """A browser that is made to send a POST says whose page wants it (CSRF); for reading too
+        it does, and may: it will not show the answer to that page."""
+        page = b"/gateway/circuit-breakers/reset"
+        evil = (b"http://evil.example", b"null", b"http://localhost", b"http://localhost:8081", b"")
+        for guard in (Guard(Admin(), None), Guard(Admin(open=True), None)):
+            for method in (b"POST", b"PATCH", b"DELETE", b"PUT"):
+                for origin in evil:
+                    asked = exchange(page, method=method, origin=origin)
+                    self.assertEqual(self.refused(guard, asked), 403, origin)
+            self.assertTrue(self.admitted(guard, exchange(page, origin=evil[0])))
+
+    def test_changes_from_our_own_pages_and_from_programs(self) -> None:
+        """Programs send no Origin; a page of ours sends the host it was asked for."""
+        guard = Guard(Admin(), None)
+        page = b"/gateway/circuit-breakers/reset"
+        self.assertTrue(self.admitted(guard, exchange(page, method=b"POST")))
+        for host, origin in (
+            (b"localhost:8080", b"http://LOCALHOST:8080"),
+            (b"localhost", b"http://localhost"),
+            (b"localhost:80", b"http://localhost"),
+            (b"localhost", b"https://localhost:443"),
+            (b"[::1]:8080", b"http://[::1]:8080"),
+        ):
+            asked = exchange(page, host=host, method=b"POST", origin=origin)
+            self.assertTrue(self.admitted(guard, asked), origin)
+
+    def test_other_pages_take_no_notice_of_origins(self) -> None:
+        """They change nothing; what they answer to a POST is not the guard's business."""
+        asked = exchange(b"/health", method=b"POST", origin=b"http://evil.example")
+        self.assertTrue(self.admitted(Guard(Admin(), None), asked))
+
+    def test_whom_open_pages_tell_more(self) -> None:
+        """The same as those who may see admin pages, whatever they ask for."""
+        auth = JwtAuth(TokenVerifier(Jwt(secret=SecretStr(SECRET))))
+        local = exchange(b"/health/services")
+        stranger = exchange(b"/health/services", ip="203.0.113.9")
+        answers = [
+            (guard.trusts(local), guard.trusts(stranger))
+            for guard in (
+                Guard(Admin(), None),
+                Guard(Admin(), auth),
+                Guard(Admin(open=True), auth),
+            )
+        ]
+        self.assertEqual(answers, [(True, False), (False, False), (True, True)])
 
     def test_opened_for_everybody(self) -> None:
         """As configured, also where authentication is on."""

@@ -55,7 +55,7 @@ class AccessLog:
         clock: Callable[[], float] = time,
     ) -> None:
         self.interval = settings.flush
-        self._format: Callable[[ExchangeView], str] | None = None
+        self._format: Callable[[ExchangeView, str], str] | None = None
         self._sink: Sink | None = None
         if settings.format != "off":
             lines = JsonLines(clock) if settings.format == "json" else CombinedLines(clock)
@@ -64,12 +64,12 @@ class AccessLog:
         self._lines: list[str] = []
         self._error = ""
 
-    def log(self, exchange: ExchangeView) -> None:
-        """Take down an exchange that is over."""
+    def log(self, exchange: ExchangeView, outcome: str) -> None:
+        """Take down an exchange that is over. ``outcome``: see `log_lines.outcome_text`."""
         if self._format is None:
             return
         lines = self._lines
-        lines.append(self._format(exchange))
+        lines.append(self._format(exchange, outcome))
         if len(lines) >= BATCH:
             self.flush()
 

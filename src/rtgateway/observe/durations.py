@@ -1,91 +1,54 @@
-"""How long requests took: one histogram per method, route and status.
+"""Histograms of durations, as plain lists: the count of each bucket, then the sum of seconds.
 
-`RequestDurations.observe` is on the path of every request, so that the values are plain lists, and
-the text that Prometheus reads is written here: prometheus_client's own exposition takes 0.1 to
-0.2 s for 1,000 series, in which the event loop would stand still; this takes a few milliseconds.
+Counting is on the path of every request (`observe.telemetry` writes it out); all else happens when
+somebody looks.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-__all__ = ["BUCKETS", "RequestDurations"]
+__all__ = ["BOUNDS", "BUCKETS", "SUM", "count_of", "new_histogram", "quantile", "total"]
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds in seconds, inclusive."""
+"""Upper bounds in seconds, inclusive; one more bucket, without a bound, comes behind them."""
 
-NAME = "gateway_http_request_duration_seconds"
+BOUNDS = list(BUCKETS)
+"""The same for `bisect.bisect_left`, which gives the index of a duration's bucket."""
 
-_BOUNDS = list(BUCKETS)
-_SUM = len(BUCKETS) + 1
-_METHODS = frozenset(
-    [b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT"]
-)
-_ELSE = ("OTHER", "other", "other")
-_LIMITS = (*(repr(bound) for bound in BUCKETS), "+Inf")
+SUM = len(BUCKETS) + 1
+"""Where the sum of seconds is."""
 
 
-class RequestDurations:
-    """See the module.
+def new_histogram() -> list[float]:
+    """A histogram of nothing. Counts are not cumulated."""
+    return [0] * (SUM + 1)
 
-    :param max_series: bound of the table; whatever comes beyond it is counted together, as
-        method ``OTHER``, route ``other``, status ``other``.
+
+def count_of(histogram: Sequence[float]) -> int:
+    """How many durations are in it."""
+    return int(sum(histogram[:SUM]))
+
+
+def total(histograms: Iterable[Sequence[float]]) -> list[float]:
+    """All of them in one."""
+    return list(map(sum, zip(*histograms, strict=True))) or new_histogram()
+
+
+def quantile(histogram: Sequence[float], q: float) -> float | None:
+    """The duration (seconds) that a share of ``q`` does not exceed; None without durations.
+
+    Within a bucket they are taken to be spread evenly, as Prometheus' ``histogram_quantile`` does;
+    beyond the last bound nothing is known but that bound.
     """
-
-    __slots__ = ("_by_request", "_max_series", "_series")
-
-    def __init__(self, max_series: int = 2000) -> None:
-        self._max_series = max_series
-        # A series: the count of each bucket (not cumulated), that of +Inf, the sum of seconds.
-        self._series: dict[tuple[str, str, str], list[float]] = {}
-        self._by_request: dict[tuple[bytes, str, int], list[float]] = {}
-
-    def observe(self, method: bytes, route: str, status: int, seconds: float) -> None:
-        """Count a request. ``route`` is a configured label, never a path that a client sent."""
-        try:
-            series = self._by_request[method, route, status]
-        except KeyError:
-            series = self._find(method, route, status)
-        series[bisect_left(_BOUNDS, seconds)] += 1
-        series[_SUM] += seconds
-
-    def _find(self, method: bytes, route: str, status: int) -> list[float]:
-        known = method in _METHODS
-        labels = (method.decode("ascii") if known else "OTHER", route, str(status))
-        series = self._series.get(labels)
-        if series is None:
-            if len(self._series) >= self._max_series:
-                labels, known = _ELSE, False
-            series = self._series.setdefault(labels, [0] * (_SUM + 1))
-        # A method that a client made up must not become a key.
-        if known:
-            self._by_request[method, route, status] = series
-        return series
-
-    def exposition(self) -> str:
-        """All series in the Prometheus text format 0.0.4."""
-        lines = [
-            f"# HELP {NAME} Time until the end of the answer; of event streams, until its head.\n"
-            f"# TYPE {NAME} histogram\n"
-        ]
-        for (method, route, status), series in self._series.items():
-            labels = f'method="{method}",route="{_escaped(route)}",status_code="{status}"'
-            bucket = f'{NAME}_bucket{{{labels},le="'
-            cumulated = list(accumulate(series[:_SUM]))
-            lines += [
-                f'{bucket}{limit}"}} {count}\n'
-                for limit, count in zip(_LIMITS, cumulated, strict=True)
-            ]
-            lines.append(
-                f"{NAME}_sum{{{labels}}} {series[_SUM]!r}\n"
-                f"{NAME}_count{{{labels}}} {cumulated[-1]}\n"
-            )
-        return "".join(lines)
-
-    def __repr__(self) -> str:
-        return f"<RequestDurations {len(self._series)} of at most {self._max_series} series>"
-
-
-def _escaped(label: str) -> str:
-    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    cumulated = list(accumulate(histogram[:SUM]))
+    rank = q * cumulated[-1]
+    if not cumulated[-1]:
+        return None
+    index = next(index for index, count in enumerate(cumulated) if count >= rank and count)
+    if index == len(BUCKETS):
+        return BUCKETS[-1]
+    lower = BUCKETS[index - 1] if index else 0.0
+    below = cumulated[index - 1] if index else 0
+    return lower + (BUCKETS[index] - lower) * (rank - below) / histogram[index]

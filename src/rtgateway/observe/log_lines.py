@@ -3,7 +3,8 @@
 Never in a line: query strings (tokens travel there), credentials, bodies; of a Referer, what
 precedes its query. Everything a client can choose is escaped, so that a line stays one line.
 
-Callers: ``observe.access_log``, once per request.
+Callers: ``observe.access_log``, once per request. What is the same for many requests,
+`outcome_text`, is worked out by ``observe.outcomes``.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from collections.abc import Callable
 from time import gmtime, strftime
 from typing import TypeVar
 
-from rtgateway.observe.views import ChosenView, ExchangeView, RouteView
+from rtgateway.observe.views import ChosenView, ExchangeView, NamedView
 
-__all__ = ["CombinedLines", "JsonLines"]
+__all__ = ["CombinedLines", "JsonLines", "outcome_text"]
 
 _MAX_AGENT = 512
 """Bytes of a User-Agent (or Referer) that are told."""
+
+_MAX_DETAIL = 256
+"""Characters of the reason why an instance failed."""
 
 _PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -41,10 +45,6 @@ class _Memo(dict[K, str]):
         return text
 
 
-# Method, status, label of the address, route, instance; the last two by identity.
-_Outcome = tuple[bytes, int, str, RouteView | None, ChosenView | None]
-
-
 class JsonLines:
     """One JSON object per line; times in UTC, durations in microseconds.
 
@@ -52,18 +52,17 @@ class JsonLines:
     come from outside: in ASCII, so that no terminal takes a part of them for a command.
     """
 
-    __slots__ = ("_agents", "_clock", "_outcomes", "_texts", "_time", "_until")
+    __slots__ = ("_agents", "_clock", "_texts", "_time", "_until")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._time = ""
         self._until = 0.0
-        self._outcomes: _Memo[_Outcome] = _Memo(_outcome)
         self._texts: _Memo[str] = _Memo(json.dumps)
         self._agents: _Memo[bytes] = _Memo(_quoted_bytes)
 
-    def line(self, exchange: ExchangeView) -> str:
-        """``exchange`` as a line, with its end."""
+    def line(self, exchange: ExchangeView, outcome: str) -> str:
+        """``exchange`` as a line, with its end. ``outcome``: see `outcome_text`."""
         finished = exchange.finished
         if finished >= self._until:
             self._turn(finished)
@@ -73,20 +72,19 @@ class JsonLines:
         body = exchange.body
         started = exchange.started
         first_byte = exchange.first_byte
-        outcome = (
-            exchange.method,
-            exchange.status,
-            exchange.label,
-            exchange.route,
-            exchange.chosen,
-        )
         rest = ""
-        if exchange.error_code or exchange.identity is not None or exchange.kind != "http":
+        if (
+            exchange.error_code
+            or exchange.attempts > 1
+            or exchange.identity is not None
+            or exchange.kind != "http"
+            or exchange.error_detail
+        ):
             rest = self._particulars(exchange)
         # Of request ids only safe characters are kept (core.identifiers): no need to escape them.
         return (
             f'{{"time":"{self._time}","request_id":"{exchange.request_id.decode()}",'
-            f'"client_ip":{self._texts[exchange.client_ip]},{self._outcomes[outcome]},'
+            f'"client_ip":{self._texts[exchange.client_ip]},{outcome},'
             f'"path":"{text}","bytes_in":{body.size if body is not None else 0},'
             f'"bytes_out":{exchange.bytes_out},'
             f'"first_byte_us":{int((first_byte - started) * 1e6 + 0.5) if first_byte else "null"},'
@@ -103,6 +101,10 @@ class JsonLines:
             members += f',"subject":{self._texts[exchange.identity.subject]}'
         if exchange.error_code:
             members += f',"error":{self._texts[exchange.error_code]}'
+        if exchange.error_detail:
+            members += f',"detail":{json.dumps(exchange.error_detail[:_MAX_DETAIL])}'
+        if exchange.attempts > 1:
+            members += f',"attempts":{exchange.attempts}'
         return members
 
     def _turn(self, finished: float) -> None:
@@ -122,7 +124,7 @@ class CombinedLines:
         self._second = -1
         self._time = ""
 
-    def line(self, exchange: ExchangeView) -> str:
+    def line(self, exchange: ExchangeView, outcome: str) -> str:
         """``exchange`` as a line, with its end."""
         second = int(self._clock())
         if second != self._second:
@@ -151,11 +153,13 @@ class CombinedLines:
         self._time = strftime(f"%d/{month}/%Y:%H:%M:%S +0000", at)
 
 
-def _outcome(outcome: _Outcome) -> str:
-    method, status, label, route, chosen = outcome
+def outcome_text(
+    method: bytes, status: int, label: str, service: NamedView | None, chosen: ChosenView | None
+) -> str:
+    """What a JSON line tells of how a request came out: members of an object, without braces."""
     members = {"method": method.decode("latin-1"), "status": status, "route": label}
-    if route is not None:
-        members["service"] = route.service.name
+    if service is not None:
+        members["service"] = service.name
     if chosen is not None:
         members["instance"] = chosen.label
     return json.dumps(members, separators=(",", ":"))[1:-1]

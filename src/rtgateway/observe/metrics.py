@@ -1,7 +1,8 @@
 """Everything at ``/metrics``.
 
-Only request durations are counted as requests pass; all other values exist anyway and are read
-from where they are when Prometheus asks. Labels come from the configuration, never from clients.
+Only what `observe.outcomes` holds is counted as requests pass; all other values exist anyway and
+are read from where they are when Prometheus asks. Labels come from the configuration and from
+discovery, never from clients. ``docs/metrics.md`` explains every one.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client import (
     CollectorRegistry,
     GCCollector,
-    Metric,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
 
-from rtgateway.observe.durations import RequestDurations
-from rtgateway.observe.views import InstanceView
+from rtgateway.observe.durations import count_of
+from rtgateway.observe.exposition import family, histogram_family
+from rtgateway.observe.outcomes import Labels, Outcomes
+from rtgateway.observe.service_metrics import service_metrics
+from rtgateway.observe.views import ServiceView
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
@@ -30,113 +31,117 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Metrics:
     """The metrics of one gateway.
 
-    :param instances: all instances of all services, as they are now.
+    :param outcomes: how requests came out.
+    :param services: all services, as they are now.
     :param connections: how many client connections are open.
     :param event_loop_delay: seconds, the last sample.
     :param dropped_lines: access log lines that were lost.
-    :ivar registry: for collectors of other parts; the request durations are not in it.
-    :ivar observe: count a request by ``(method, route, status, seconds)``.
+    :ivar registry: for collectors of other parts; the gateway's own metrics are not in it.
     """
 
-    __slots__ = ("durations", "observe", "registry")
+    __slots__ = (
+        "_connections",
+        "_dropped_lines",
+        "_event_loop_delay",
+        "_outcomes",
+        "_services",
+        "_version",
+        "registry",
+    )
 
     def __init__(
         self,
         *,
         version: str,
-        instances: Callable[[], Iterable[InstanceView]],
-        connections: Callable[[], int],
-        event_loop_delay: Callable[[], float],
-        dropped_lines: Callable[[], int],
-    ) -> None:
-        self.durations = RequestDurations()
-        self.observe = self.durations.observe
-        self.registry = CollectorRegistry(auto_describe=False)
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
-        self.registry.register(_Upstreams(instances))
-        self.registry.register(_Process(version, connections, event_loop_delay, dropped_lines))
-
-    def exposition(self) -> bytes:
-        """The answer to a scrape; its content type is `CONTENT_TYPE`."""
-        return generate_latest(self.registry) + self.durations.exposition().encode()
-
-    def __repr__(self) -> str:
-        return f"<Metrics {self.durations!r}>"
-
-
-class _Upstreams(Collector):
-    """Requests in flight and connections, by service and instance."""
-
-    def __init__(self, instances: Callable[[], Iterable[InstanceView]]) -> None:
-        self._instances = instances
-
-    def collect(self) -> Iterator[Metric]:
-        connections = GaugeMetricFamily(
-            "gateway_upstream_connections",
-            "Connections to instances; busy are those lent to a request or being made.",
-            labels=["service", "instance", "state"],
-        )
-        waiting = GaugeMetricFamily(
-            "gateway_upstream_waiting_requests",
-            "Requests that wait for a connection to an instance.",
-            labels=["service", "instance"],
-        )
-        inflight: dict[str, int] = {}
-        streams = 0
-        for instance in self._instances():
-            service, label, pool = instance.service, instance.label, instance.pool
-            inflight[service] = inflight.get(service, 0) + instance.inflight
-            streams += instance.streams
-            idle = len(pool.idle)
-            connections.add_metric([service, label, "idle"], idle)
-            connections.add_metric([service, label, "busy"], pool.open - idle)
-            waiting.add_metric([service, label], pool.waiting)
-        requests = GaugeMetricFamily(
-            "gateway_requests_in_flight",
-            "Requests and event streams being served.",
-            labels=["service"],
-        )
-        for service, count in inflight.items():
-            requests.add_metric([service], count)
-        yield requests
-        yield GaugeMetricFamily(
-            "gateway_sse_connections", "Event streams being relayed.", value=streams
-        )
-        yield connections
-        yield waiting
-
-
-class _Process(Collector):
-    """What there is once per process."""
-
-    def __init__(
-        self,
-        version: str,
+        outcomes: Outcomes,
+        services: Callable[[], Iterable[ServiceView]],
         connections: Callable[[], int],
         event_loop_delay: Callable[[], float],
         dropped_lines: Callable[[], int],
     ) -> None:
         self._version = version
+        self._outcomes = outcomes
+        self._services = services
         self._connections = connections
         self._event_loop_delay = event_loop_delay
         self._dropped_lines = dropped_lines
+        self.registry = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
 
-    def collect(self) -> Iterator[Metric]:
-        info = GaugeMetricFamily("gateway_info", "The gateway itself.", labels=["version"])
-        info.add_metric([self._version], 1)
-        yield info
-        yield GaugeMetricFamily(
-            "gateway_connections", "Open client connections.", value=self._connections()
+    def exposition(self, now: float) -> bytes:
+        """The answer to a scrape; its content type is `CONTENT_TYPE`. ``now``: monotonic seconds.
+
+        What belongs to services and instances that are no more is forgotten before.
+        """
+        self._outcomes.forget_gone()
+        texts = [
+            *self._process(),
+            *_requests(self._outcomes),
+            *service_metrics(list(self._services()), now),
+        ]
+        return generate_latest(self.registry) + "".join(texts).encode()
+
+    def _process(self) -> Iterator[str]:
+        """What there is once per process."""
+        yield family(
+            "gateway_info", "gauge", "The gateway itself.", ["version"], [([self._version], 1)]
         )
-        yield GaugeMetricFamily(
+        yield family(
+            "gateway_connections",
+            "gauge",
+            "Open client connections.",
+            [],
+            [([], self._connections())],
+        )
+        yield family(
             "gateway_event_loop_delay_seconds",
+            "gauge",
             "How late the event loop was at the last sample.",
-            value=self._event_loop_delay(),
+            [],
+            [([], self._event_loop_delay())],
         )
-        yield CounterMetricFamily(
-            "gateway_access_log_dropped_lines",
+        yield family(
+            "gateway_access_log_dropped_lines_total",
+            "counter",
             "Access log lines lost because they could not be written in time, or at all.",
-            value=self._dropped_lines(),
+            [],
+            [([], self._dropped_lines())],
         )
+
+    def __repr__(self) -> str:
+        return f"<Metrics {self._outcomes!r}>"
+
+
+def _requests(outcomes: Outcomes) -> Iterator[str]:
+    """Requests that are over."""
+    yield histogram_family(
+        "gateway_http_request_duration_seconds",
+        "Time until the end of the answer; of event streams, until its head.",
+        ["method", "route", "status_code"],
+        outcomes.summed(lambda labels: (labels.method, labels.route, labels.status)).items(),
+    )
+    yield family(
+        "proxy_requests_total",
+        "counter",
+        "Requests to services; status error where no instance gave an answer.",
+        ["service", "method", "status", "instance"],
+        [(key, count_of(each)) for key, each in outcomes.summed(_answer).items()],
+    )
+    yield histogram_family(
+        "proxy_request_duration_seconds",
+        "Time until the end of a service's answer; of event streams, until its head.",
+        ["service", "method", "status"],
+        outcomes.summed(_service_answer).items(),
+    )
+
+
+def _answer(labels: Labels) -> tuple[str, str, str, str] | None:
+    if not labels.service or labels.instance is None:
+        return None
+    return labels.service, labels.method, labels.outcome, labels.instance
+
+
+def _service_answer(labels: Labels) -> tuple[str, str, str] | None:
+    return (labels.service, labels.method, labels.outcome) if labels.service else None

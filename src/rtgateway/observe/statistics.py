@@ -1,38 +1,38 @@
-"""Request rates and error rates over the last ten seconds, and the document of ``/admin/stats``.
+"""Requests and errors of services and instances: since the start, and over the last ten seconds.
 
-`Statistics.record` is on the path of every request. A window does not count by the second: it
-remembers what its running totals were when each of the last seconds began.
+A window does not count by the second: it remembers what its running totals were when each of the
+last seconds began. `observe.telemetry` counts in it, once per request.
 """
 
 from __future__ import annotations
 
-import platform
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-import twisted
+from rtgateway.observe.views import ServiceView
 
-from rtgateway.observe.views import InstanceView, ServiceView
-
-__all__ = ["Rates", "Statistics", "stats_document"]
+__all__ = ["Rates", "Statistics", "Window"]
 
 WINDOW = 10
 """Seconds; the current one, which is not over, is one of them."""
 
-_NODE_VERSION = f"python {platform.python_version()} / twisted {twisted.__version__}"
-
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Requests and errors since the start; ``recent_*``: those of the last ``seconds``."""
+    """Requests and errors since the start; ``recent_*``: those of the last ``seconds``.
+
+    :ivar failed_at: when the last request failed (monotonic seconds), 0.0 if none has;
+        ``succeeded_at`` likewise.
+    """
 
     requests: int = 0
     errors: int = 0
     recent_requests: int = 0
     recent_errors: int = 0
     seconds: float = WINDOW
+    failed_at: float = 0.0
+    succeeded_at: float = 0.0
 
     @property
     def rps(self) -> float:
@@ -47,14 +47,19 @@ class Rates:
         return round(self.recent_errors / self.recent_requests, 4)
 
 
-class _Window:
-    """Totals, and what they were at the start of each second in which something happened."""
+class Window:
+    """Totals, and what they were at the start of each second in which something happened.
 
-    __slots__ = ("errors", "marks", "requests", "until")
+    :ivar until: a request that ends at this time or later asks for `turn` first.
+    """
+
+    __slots__ = ("errors", "failed_at", "marks", "requests", "succeeded_at", "until")
 
     def __init__(self) -> None:
         self.requests = 0
         self.errors = 0
+        self.failed_at = 0.0
+        self.succeeded_at = 0.0
         self.until = 0.0
         self.marks: deque[tuple[int, int, int]] = deque(maxlen=WINDOW)
 
@@ -64,7 +69,28 @@ class _Window:
         self.until = second + 1.0
         self.marks.append((second, self.requests, self.errors))
 
+    def record(self, failed: bool, now: float) -> None:
+        """Count a request that ended at ``now`` (`observe.telemetry` has this written out)."""
+        if now >= self.until:
+            self.turn(now)
+        self.requests += 1
+        if failed:
+            self.errors += 1
+            self.failed_at = now
+        else:
+            self.succeeded_at = now
+
+    def absorb(self, other: Window) -> None:
+        """Add the totals of a window that ends; they are no part of the recent ones."""
+        self.requests += other.requests
+        self.errors += other.errors
+        self.failed_at = max(self.failed_at, other.failed_at)
+        self.succeeded_at = max(self.succeeded_at, other.succeeded_at)
+        marks = [(at, r + other.requests, e + other.errors) for at, r, e in self.marks]
+        self.marks = deque(marks, maxlen=WINDOW)
+
     def rates(self, now: float) -> Rates:
+        """What it tells at ``now``."""
         oldest = int(now) - WINDOW + 1
         nothing = (oldest, self.requests, self.errors)
         _, requests, errors = next((mark for mark in self.marks if mark[0] >= oldest), nothing)
@@ -74,6 +100,8 @@ class _Window:
             self.requests - requests,
             self.errors - errors,
             now - oldest,
+            self.failed_at,
+            self.succeeded_at,
         )
 
 
@@ -83,19 +111,11 @@ class Statistics:
     __slots__ = ("_windows",)
 
     def __init__(self) -> None:
-        self._windows: dict[tuple[str, str], _Window] = {}
+        self._windows: dict[tuple[str, str], Window] = {}
 
-    def record(self, service: str, instance: str, failed: bool, now: float) -> None:
-        """Count a request; ``instance`` is empty if none was chosen. ``now``: monotonic seconds."""
-        try:
-            window = self._windows[service, instance]
-        except KeyError:
-            window = self._windows[service, instance] = _Window()
-        if now >= window.until:
-            window.turn(now)
-        window.requests += 1
-        if failed:
-            window.errors += 1
+    def window(self, service: str, instance: str) -> Window:
+        """Where requests to an instance count; ``instance`` is empty for those it never was."""
+        return self._windows.setdefault((service, instance), Window())
 
     def of_instance(self, service: str, instance: str, now: float) -> Rates:
         """The rates of one instance."""
@@ -113,90 +133,21 @@ class Statistics:
             sum(part.recent_requests for part in parts),
             sum(part.recent_errors for part in parts),
             parts[0].seconds,
+            max(part.failed_at for part in parts),
+            max(part.succeeded_at for part in parts),
         )
 
     def retain(self, services: Iterable[ServiceView]) -> None:
-        """Forget services and instances that are not among these (after a reload)."""
+        """Forget services and instances that are not among these; services keep their totals."""
         kept = {
             (service.name, label)
             for service in services
-            for label in ("", *(instance.label for instance in service.instances))
+            for label in ("", *(each.label for each in (*service.instances, *service.leaving)))
         }
-        self._windows = {key: window for key, window in self._windows.items() if key in kept}
+        for service, label in [key for key in self._windows if key not in kept]:
+            window = self._windows.pop((service, label))
+            if (service, "") in kept:
+                self.window(service, "").absorb(window)
 
     def __repr__(self) -> str:
         return f"<Statistics {len(self._windows)} windows>"
-
-
-def stats_document(
-    services: Iterable[ServiceView],
-    statistics: Statistics,
-    *,
-    connections: int,
-    environment: str,
-    uptime: float,
-    now: float,
-    wall_clock: float,
-) -> dict[str, Any]:
-    """The answer of ``/admin/stats``, in the schema of the Real-Time API Gateway.
-
-    :param connections: open client connections, those with event streams included.
-    :param uptime: seconds.
-    :param now: monotonic seconds.
-    :param wall_clock: seconds since the epoch.
-    """
-    services = list(services)
-    streams = sum(instance.streams for service in services for instance in service.instances)
-    return {
-        "nowMs": int(wall_clock * 1000),
-        "uptimeSeconds": int(uptime),
-        # The name is the schema's; what runs here is Python.
-        "nodeVersion": _NODE_VERSION,
-        "env": environment,
-        "services": {service.name: _service(service, statistics, now) for service in services},
-        "connections": {"http": max(0, connections - streams), "sse": streams, "ws": 0},
-    }
-
-
-def _service(service: ServiceView, statistics: Statistics, now: float) -> dict[str, Any]:
-    rates = statistics.of_service(service.name, now)
-    return {
-        "upstreams": len(service.instances),
-        # Nothing takes an instance out of service yet: all are healthy, no circuit is open.
-        "healthy": len(service.instances),
-        "avgLatencyMs": _average_latency(service.instances),
-        "rps": rates.rps,
-        "errorRate": rates.error_rate,
-        "upstreamDetails": [_instance(i, statistics, now) for i in service.instances],
-    }
-
-
-def _instance(instance: InstanceView, statistics: Statistics, now: float) -> dict[str, Any]:
-    rates = statistics.of_instance(instance.service, instance.label, now)
-    measured = instance.last_latency is not None
-    return {
-        "url": instance.label,
-        "healthy": True,
-        "circuitOpenUntilMs": None,
-        "inflight": {
-            "http": instance.inflight - instance.streams,
-            "sse": instance.streams,
-            "ws": 0,
-        },
-        "requestsTotal": rates.requests,
-        "errorsTotal": rates.errors,
-        "rps": rates.rps,
-        "latency": {
-            "ewmaMs": _milliseconds(instance.latency) if measured else None,
-            "lastMs": _milliseconds(instance.last_latency),
-        },
-    }
-
-
-def _average_latency(instances: Sequence[InstanceView]) -> float | None:
-    latencies = [i.latency for i in instances if i.last_latency is not None]
-    return _milliseconds(sum(latencies) / len(latencies)) if latencies else None
-
-
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)

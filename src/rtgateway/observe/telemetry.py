@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from rtgateway.observe.access_log import AccessLog
-from rtgateway.observe.metrics import Metrics
-from rtgateway.observe.statistics import Statistics
+from rtgateway.observe.durations import BOUNDS, SUM
+from rtgateway.observe.outcomes import Outcomes
 from rtgateway.observe.views import ExchangeView
 
 __all__ = ["Telemetry"]
@@ -13,28 +15,48 @@ __all__ = ["Telemetry"]
 class Telemetry:
     """Told once of every exchange, by ``gateway.pipeline``. It neither waits nor sends anything."""
 
-    __slots__ = ("_log", "_observe", "_record")
+    __slots__ = ("_find", "_known", "_log")
 
-    def __init__(self, metrics: Metrics, statistics: Statistics, access_log: AccessLog) -> None:
-        self._observe = metrics.observe
-        self._record = statistics.record
+    def __init__(self, outcomes: Outcomes, access_log: AccessLog) -> None:
+        self._known = outcomes.known
+        self._find = outcomes.find
         self._log = access_log.log
 
     def finished(self, exchange: ExchangeView) -> None:
         """Take down ``exchange``, which is over."""
         status = exchange.status
-        finished = exchange.finished
-        # A stream lasts as long as both ends want; how long says nothing about how fast it was.
-        ended = exchange.first_byte or finished if exchange.kind == "sse" else finished
-        self._observe(exchange.method, exchange.label, status, ended - exchange.started)
-        route = exchange.route
-        if route is not None:
-            chosen = exchange.chosen
+        key = (
+            exchange.method,
+            exchange.label,
+            status,
+            exchange.service,
+            exchange.chosen,
+            exchange.answered,
+        )
+        try:
+            outcome = self._known[key]
+        except KeyError:
+            outcome = self._find(key)
+        ended = finished = exchange.finished
+        if exchange.kind == "sse":
+            # A stream lasts as long as both ends want: that says nothing about how fast it was.
+            ended = exchange.first_byte or finished
+        durations = outcome.durations
+        seconds = ended - exchange.started
+        durations[bisect_left(BOUNDS, seconds)] += 1
+        durations[SUM] += seconds
+        window = outcome.window
+        if window is not None:
+            if finished >= window.until:
+                window.turn(finished)
+            window.requests += 1
             # An answer that broke off after its head keeps its status, and has failed all the same.
-            failed = status >= 500 or (status < 400 and exchange.error_code != "")
-            label = chosen.label if chosen is not None else ""
-            self._record(route.service.name, label, failed, finished)
-        self._log(exchange)
+            if outcome.failed or (exchange.error_code and status < 400):
+                window.errors += 1
+                window.failed_at = finished
+            else:
+                window.succeeded_at = finished
+        self._log(exchange, outcome.text)
 
     def __repr__(self) -> str:
-        return "<Telemetry>"
+        return f"<Telemetry {len(self._known)} outcomes>"

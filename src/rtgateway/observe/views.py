@@ -1,15 +1,27 @@
-"""What this row needs to know of requests, services and instances, as protocols.
+"""What this row and the pages need to know of requests, services and instances, as protocols.
 
 The objects live in rows below and are seen from here only through these shapes. All members are
-read; nothing is written back.
+read; nothing is written back. Durations are seconds, and times are those of the monotonic clock,
+unless it says otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
-from typing import Protocol
+from typing import Any, Protocol
 
-__all__ = ["ChosenView", "ExchangeView", "InstanceView", "PoolView", "RouteView", "ServiceView"]
+from rtgateway.observe.breaker_views import BreakerView
+
+__all__ = [
+    "AvailabilityView",
+    "ChosenView",
+    "ExchangeView",
+    "HealthCheckView",
+    "InstanceView",
+    "NamedView",
+    "PoolView",
+    "ServiceView",
+]
 
 
 class PoolView(Protocol):
@@ -23,18 +35,76 @@ class PoolView(Protocol):
     def waiting(self) -> int: ...
 
 
+class AvailabilityView(Protocol):
+    """Whether an instance may be asked; ``reason`` says why not, and is empty if it may."""
+
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def reason(self) -> str: ...
+
+
+class _HealthView(Protocol):
+    @property
+    def up(self) -> bool: ...
+    @property
+    def reason(self) -> str: ...
+
+
+class HealthCheckView(Protocol):
+    """Active checks of an instance or a dependency; ``last_*``: of the latest check.
+
+    ``last_checked``: seconds since the epoch; None before the first check.
+    """
+
+    @property
+    def health(self) -> _HealthView: ...
+    @property
+    def last_checked(self) -> float | None: ...
+    @property
+    def last_duration(self) -> float | None: ...
+    @property
+    def last_detail(self) -> str: ...
+
+
+class _EjectionView(Protocol):
+    @property
+    def until(self) -> float: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+
+
 class InstanceView(Protocol):
     """One instance, as it is now.
 
-    ``label``: its normalised URL. ``inflight``: requests and streams, ``streams``: those of them
-    that are event streams. ``latency``, ``last_latency``: seconds until the head of an answer; the
-    first is a moving average, the second is None before the first answer.
+    ``label``: its normalised URL; ``id``: its short name, unique in its service. ``weight`` is what
+    counts now, ``nominal`` what is configured. ``inflight``: requests and streams, ``streams``:
+    those of them that are event streams. ``latency``, ``last_latency``: seconds until the head of
+    an answer; the first is a moving average, the second is None before the first answer.
+    ``ejections``: how often it was ejected, ever. ``available``: whether it may be asked now;
+    ``standing``: the same, however busy it is.
     """
 
     @property
     def service(self) -> str: ...
     @property
     def label(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def weight(self) -> float: ...
+    @property
+    def nominal(self) -> int: ...
+    @property
+    def backup(self) -> bool: ...
+    @property
+    def draining(self) -> bool: ...
+    @property
+    def limit(self) -> int: ...
     @property
     def inflight(self) -> int: ...
     @property
@@ -44,26 +114,88 @@ class InstanceView(Protocol):
     @property
     def last_latency(self) -> float | None: ...
     @property
+    def last_error(self) -> str: ...
+    @property
     def pool(self) -> PoolView: ...
+    @property
+    def breaker(self) -> BreakerView: ...
+    @property
+    def health(self) -> HealthCheckView | None: ...
+    @property
+    def ejection(self) -> _EjectionView: ...
+    @property
+    def ejections(self) -> int: ...
+    def available(self, now: float) -> AvailabilityView: ...
+    def standing(self, now: float) -> AvailabilityView: ...
+
+
+class _BudgetView(Protocol):
+    @property
+    def balance(self) -> float: ...
+
+
+class _RoomView(Protocol):
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def refused(self) -> int: ...
+
+
+class _DiscoveryView(Protocol):
+    def describe(self) -> Mapping[str, Any]: ...
+
+
+class _ServiceSettings(Protocol):
+    @property
+    def critical(self) -> bool: ...
 
 
 class ServiceView(Protocol):
-    """A service and its instances."""
+    """A service and its instances. Numbers count from the start, except ``limit``.
+
+    ``leaving``: removed, but still busy. ``retries``: further tries by their number (2, 3, ..).
+    ``balancer_errors``: requests for which there was no instance, by reason. ``mirrored``: copies
+    of requests made for it, by outcome. ``room``: where requests wait while it is full. ``limit``:
+    most requests in flight at once, 0 for any number.
+    """
 
     @property
     def name(self) -> str: ...
+    @property
+    def settings(self) -> _ServiceSettings: ...
     @property
     def instances(self) -> Sequence[InstanceView]: ...
+    @property
+    def leaving(self) -> Sequence[InstanceView]: ...
+    @property
+    def breaker(self) -> BreakerView | None: ...
+    @property
+    def panicking(self) -> bool: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def retries(self) -> Mapping[int, int]: ...
+    @property
+    def hedges(self) -> int: ...
+    @property
+    def budget(self) -> _BudgetView | None: ...
+    @property
+    def budget_refusals(self) -> int: ...
+    @property
+    def balancer_errors(self) -> Mapping[str, int]: ...
+    @property
+    def mirrored(self) -> Mapping[str, int]: ...
+    @property
+    def room(self) -> _RoomView | None: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def discovery(self) -> _DiscoveryView | None: ...
 
 
-class _Named(Protocol):
+class NamedView(Protocol):
     @property
     def name(self) -> str: ...
-
-
-class RouteView(Protocol):
-    @property
-    def service(self) -> _Named: ...
 
 
 class ChosenView(Protocol):
@@ -82,12 +214,15 @@ class _IdentityView(Protocol):
 
 
 class ExchangeView(Protocol):
-    """A request that is over. Times are monotonic seconds; ``first_byte`` is 0.0 if none came.
+    """A request that is over. ``first_byte`` is 0.0 if none came.
 
     ``named``: fields by lower-cased name, User-Agent and Referer among them. ``body``: the
     request's, if it had one, with the bytes of payload that came. ``label``: what to call its
     address in metrics: a route's label, a page's path, or "unmatched"; never more of them than are
-    configured. ``error_code`` is empty if nothing failed.
+    configured. ``service``: whose answer was wanted; ``chosen``: the instance asked last.
+    ``attempts``: how many times it was sent; ``answered``: an answer of an instance was relayed.
+    ``error_code`` is empty if nothing failed; ``error_detail`` says why an instance failed, in our
+    own words, bounded, and is often empty.
     """
 
     @property
@@ -117,12 +252,18 @@ class ExchangeView(Protocol):
     @property
     def error_code(self) -> str: ...
     @property
+    def error_detail(self) -> str: ...
+    @property
     def kind(self) -> str: ...
     @property
     def label(self) -> str: ...
     @property
-    def route(self) -> RouteView | None: ...
+    def service(self) -> NamedView | None: ...
     @property
     def chosen(self) -> ChosenView | None: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def answered(self) -> bool: ...
     @property
     def identity(self) -> _IdentityView | None: ...

@@ -85,16 +85,19 @@ class Pages:
 
 
 class PageRequest(server.Request):
-    """A ``twisted.web`` request that is an exchange of ours."""
+    """A ``twisted.web`` request that is an exchange of ours.
+
+    :ivar exchange: the request as the gateway knows it.
+    """
 
     def __init__(self, channel: _PageChannel, exchange: Exchange) -> None:
         super().__init__(channel, False)
         self.over: Waiter[None] = Waiter()
-        self._exchange = exchange
+        self.exchange = exchange
         channel.request_over = self.over
 
     def begin(self, content: bytes) -> None:
-        exchange = self._exchange
+        exchange = self.exchange
         for _, name, value in exchange.headers:
             self.requestHeaders.addRawHeader(name, value)
         self.gotLength(len(content))
@@ -108,8 +111,8 @@ class PageRequest(server.Request):
 
     def render(self, resrc: resource.IResource) -> None:
         if isinstance(resrc, Missing):
-            path = self._exchange.path.decode("latin-1")[:256]
-            message = f"Route {self._exchange.method.decode()}:{path} not found"
+            path = self.exchange.path.decode("latin-1")[:256]
+            message = f"Route {self.exchange.method.decode()}:{path} not found"
             self.over.fail(GatewayError(404, "not_found", message, fault="client"))
             return
         super().render(resrc)
