@@ -11,6 +11,7 @@ from typing import Literal
 __all__ = [
     "BadRequest",
     "ClientGone",
+    "FailureKind",
     "Fault",
     "GatewayError",
     "Unauthorized",
@@ -19,6 +20,8 @@ __all__ = [
 ]
 
 Fault = Literal["client", "upstream", "gateway"]
+FailureKind = Literal["connect", "reset", "timeout", "invalid"]
+"""How an instance failed, in the words of the configuration (``retry.on``, ``failure_on``)."""
 
 
 class GatewayError(Exception):
@@ -95,12 +98,21 @@ class Unauthorized(GatewayError):
 class UpstreamFailed(GatewayError):
     """An instance could not be reached, or answered with something that is not HTTP.
 
+    :ivar kind: ``connect``: no connection came about; ``reset``: it ended before the answer was
+        complete; ``invalid``: what came is not HTTP.
+    :ivar detail: what happened, in words for a log.
     :ivar reused: the connection had served another request before, so that its end may
         only mean that the instance closed an idle connection (RFC 9112, 9.3.1).
     """
 
     def __init__(
-        self, detail: str, *, retryable: bool = False, reused: bool = False, code: str = ""
+        self,
+        detail: str,
+        *,
+        kind: FailureKind = "invalid",
+        retryable: bool = False,
+        reused: bool = False,
+        code: str = "",
     ) -> None:
         super().__init__(
             502,
@@ -109,12 +121,19 @@ class UpstreamFailed(GatewayError):
             fault="upstream",
             retryable=retryable,
         )
+        self.kind = kind
         self.detail = detail
         self.reused = reused
 
 
 class UpstreamTimeout(GatewayError):
-    """An instance did not answer in time."""
+    """An instance did not answer in time.
+
+    :ivar phase: ``connect``, ``first_byte`` or ``between_bytes``.
+    :ivar kind: ``connect`` while there was no connection yet, else ``timeout``.
+    """
+
+    reused = False
 
     def __init__(self, phase: str, *, retryable: bool = False) -> None:
         super().__init__(
@@ -125,3 +144,5 @@ class UpstreamTimeout(GatewayError):
             retryable=retryable,
         )
         self.phase = phase
+        self.kind: FailureKind = "connect" if phase == "connect" else "timeout"
+        self.detail = f"nothing came in time ({phase})"

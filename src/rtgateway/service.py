@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import signal
 from collections.abc import Callable, Iterable
 from time import monotonic
@@ -19,38 +20,36 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall, deferLater
 
 from rtgateway import __version__
-from rtgateway.config import Config
+from rtgateway.config import Config, DependencyCheck, Timeouts
 from rtgateway.config import Route as RouteConfig
-from rtgateway.config import Service as ServiceConfig
-from rtgateway.core.balance import LeastLoad
 from rtgateway.core.deadlines import Wheel
 from rtgateway.core.forwarded import TrustedProxies
 from rtgateway.core.identifiers import RequestIds
+from rtgateway.core.retry import RetryPolicy
 from rtgateway.core.routes import RouteTable, Rule
 from rtgateway.core.tokens import TokenVerifier
 from rtgateway.gateway.auth import JwtAuth
 from rtgateway.gateway.pipeline import Pipeline
 from rtgateway.gateway.relay import Heartbeats
 from rtgateway.gateway.route import Route
-from rtgateway.net.connect import connect
+from rtgateway.gateway.shaping import Shaping, make_shaping
 from rtgateway.net.gate import Gate
 from rtgateway.net.listen import listen
 from rtgateway.net.log import Logger, log_from
-from rtgateway.net.tls import client_tls
 from rtgateway.observe.access_log import AccessLog
 from rtgateway.observe.metrics import Metrics
+from rtgateway.observe.outcomes import Outcomes
 from rtgateway.observe.pressure import Pressure
 from rtgateway.observe.statistics import Statistics
 from rtgateway.observe.telemetry import Telemetry
-from rtgateway.upstream.connection import Connection
+from rtgateway.upstream.build import ServiceBuilder
+from rtgateway.upstream.health import CheckTarget, HealthCheck
 from rtgateway.upstream.instance import Instance
-from rtgateway.upstream.pool import Pool
 from rtgateway.upstream.service import Service as Upstream
 from rtgateway.web.admin import make_root
 from rtgateway.web.guard import Guard
 from rtgateway.web.pages import Pages
 from rtgateway.web.site import Edge, Site
-from rtgateway.wire.http1 import HeadLimits
 
 __all__ = ["Gateway", "make_service"]
 
@@ -87,28 +86,38 @@ class Gateway(Service):
         self.wheel = Wheel(tick=_TICK)
         trusted = TrustedProxies(config.trusted_proxies)
         self.gate = Gate(config.connections.total, config.connections.per_ip, exempt=trusted.trusts)
+        self.builder = ServiceBuilder(config.limits, reactor, self.wheel)
         self.services = {
-            name: self._service(name, settings) for name, settings in config.services.items()
+            name: self.builder.service(name, settings) for name, settings in config.services.items()
         }
+        self.dependencies = {
+            name: self._dependency(name, settings)
+            for name, settings in config.health_checks.items()
+        }
+        for check in self.dependencies.values():
+            self.builder.checks.add(check)
         self.site: Site
         self.auth = _auth(config)
+        self._shapings: list[Shaping] = []
         self.routes = RouteTable(list(self._rules()))
 
         self.pressure = Pressure(config.pressure)
         self.access_log = AccessLog(config.access_log)
         self.statistics = Statistics()
+        self.outcomes = Outcomes(self.services.values, self.statistics)
         self.metrics = Metrics(
             version=__version__,
-            instances=self.instances,
+            outcomes=self.outcomes,
+            services=self.services.values,
             connections=lambda: len(self.site.channels),
             event_loop_delay=lambda: self.pressure.delay,
             dropped_lines=lambda: self.access_log.dropped,
         )
-        telemetry = Telemetry(self.metrics, self.statistics, self.access_log)
+        telemetry = Telemetry(self.outcomes, self.access_log)
         heartbeat = config.sse.heartbeat
         pipeline = Pipeline(telemetry, Heartbeats(heartbeat, self.wheel) if heartbeat else None)
         guard = Guard(config.admin, self.auth if config.auth.required else None)
-        root, labels = make_root(self)
+        root, labels = make_root(self, guard)
         self.site = Site(
             config,
             self.routes,
@@ -122,37 +131,18 @@ class Gateway(Service):
     # -- parts --------------------------------------------------------------------------------
 
     def instances(self) -> Iterable[Instance]:
-        """All instances of all services."""
+        """All instances of all services, those that are on their way out too."""
         for service in self.services.values():
             yield from service.instances
+            yield from service.members.leaving
 
-    def _service(self, name: str, settings: ServiceConfig) -> Upstream:
-        limits = self.config.limits
-        heads = HeadLimits(
-            line=limits.response_header_bytes,
-            size=limits.response_header_bytes,
-            count=limits.response_header_count,
-        )
-        instances = []
-        for each in settings.instances:
-            instance = Instance(name, each)
-            tls = client_tls(settings.tls, each.host) if each.scheme == "https" else None
-
-            def open_connection(
-                pool: Pool,
-                timeout: float,
-                host: str = each.host,
-                port: int = each.port,
-                tls: Any = tls,
-            ) -> Deferred[Connection]:
-                connection = Connection(pool, heads, limits.trailer_bytes)
-                return connect(
-                    host, port, connection, timeout=timeout, reactor=self.reactor, tls=tls
-                )
-
-            instance.pool = Pool(settings.pool, open_connection, self.wheel)
-            instances.append(instance)
-        return Upstream(name, instances, LeastLoad())
+    def _dependency(self, name: str, settings: DependencyCheck) -> HealthCheck[DependencyCheck]:
+        if settings.url is not None:
+            target = CheckTarget.of_url(settings.url, name)
+        else:
+            assert settings.address is not None, "validated: one of the two"
+            target = CheckTarget.of_tcp(*settings.address, name)
+        return HealthCheck(target, settings, self.reactor, random.random, lambda check: None)
 
     def _rules(self) -> Iterable[Rule[Route]]:
         for settings in self.config.routes:
@@ -174,14 +164,15 @@ class Gateway(Service):
         config = self.config
         needs = settings.auth if settings is not None else None
         required = config.auth.required if needs is None else needs == "required"
-        of_service = config.services[service.name].timeouts
-
-        def timeout(key: str) -> float:
-            own = getattr(settings.timeouts, key) if settings is not None else None
-            inherited = getattr(of_service, key)
-            return float(own or inherited or getattr(config.timeouts, key))
-
         limit = settings.body_limit if settings is not None else None
+        retry = settings.retry if settings is not None else None
+        names = settings.proxy_headers if settings is not None else None
+        timeouts = self._timeouts(service, settings)
+        shaping = self._shaping(settings) if settings is not None else None
+        if shaping is not None:
+            self._shapings.append(shaping)
+            if shaping.mirror is not None:
+                shaping.mirror.service.mirrors.append(shaping.mirror)
         return Route(
             label=label,
             service=service,
@@ -190,9 +181,31 @@ class Gateway(Service):
             preserve_host=settings.preserve_host if settings is not None else False,
             body_limit=config.limits.body if limit is None else limit,
             cancel=settings is None or settings.on_disconnect == "cancel",
-            connect=timeout("connect"),
-            first_byte=timeout("first_byte"),
-            between_bytes=timeout("between_bytes"),
+            connect=timeouts.connect,
+            first_byte=timeouts.first_byte,
+            between_bytes=timeouts.between_bytes,
+            request=timeouts.request,
+            retry=RetryPolicy.from_config(service.settings.retry if retry is None else retry),
+            proxy_headers=config.proxy_headers if names is None else names,
+            shaping=shaping,
+        )
+
+    def _timeouts(self, service: Upstream, settings: RouteConfig | None) -> Timeouts:
+        """The global ones, as far as neither the service nor the route has its own."""
+        own: dict[str, float] = {}
+        for section in (service.settings.timeouts, settings.timeouts if settings else None):
+            if section is not None:
+                own |= section.model_dump(exclude_none=True)
+        return self.config.timeouts.model_copy(update=own)
+
+    def _shaping(self, settings: RouteConfig) -> Shaping | None:
+        return make_shaping(
+            settings,
+            self.services,
+            lambda service: self._timeouts(service, None),
+            random=random.random,
+            reactor=self.reactor,
+            wheel=self.wheel,
         )
 
     # -- its life -----------------------------------------------------------------------------
@@ -209,6 +222,11 @@ class Gateway(Service):
         self.pressure.start(self.reactor)
         self._every(_TICK, self._sweep)
         self._every(self.access_log.interval, self.access_log.flush)
+        self._every(1.0, self._tick)
+        self.builder.checks.startService()
+        for service in self.services.values():
+            if service.discovery is not None:
+                service.discovery.start()
         for settings in self.config.listeners:
             edge = Edge(
                 site=self.site,
@@ -231,6 +249,8 @@ class Gateway(Service):
         closed = DeferredList([_maybe(port.stopListening()) for port in self.ports])
         self.ports = []
         self.site.drain()
+        for shaping in self._shapings:
+            shaping.drain()
         return Deferred.fromCoroutine(self._stop(closed))
 
     async def _stop(self, closed: Deferred[Any]) -> None:
@@ -239,8 +259,11 @@ class Gateway(Service):
             await self._until(lambda: not self._busy(), self.config.shutdown.grace)
             await self._cut_off()
         finally:
-            for instance in self.instances():
-                instance.pool.close()
+            self.builder.checks.stopService()
+            for shaping in self._shapings:
+                shaping.stop()
+            for service in self.services.values():
+                service.close()
             for call in self._calls:
                 call.stop()
             self._calls = []
@@ -280,6 +303,11 @@ class Gateway(Service):
                     item.expired(now)
             except Exception:
                 log.failure("A passed deadline could not be dealt with")
+
+    def _tick(self) -> None:
+        now = monotonic()
+        for service in self.services.values():
+            service.tick(now)
 
     def _take_over_process(self) -> None:
         # What is there now stays: the collector need not walk it again and again.

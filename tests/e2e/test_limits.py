@@ -340,9 +340,9 @@ async def test_not_repeated_once_an_answer_has_begun(world: World) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_repeated_once_and_not_twice(world: World) -> None:
-    """A connection that nobody used before and that dies is the instance's fault: 502."""
+    """Without retries, a fresh connection that dies as well is the instance's fault: 502."""
     upstream = await world.upstream(dies_at_second)
-    gateway = await world.gateway(upstream)
+    gateway = await world.gateway({"instances": [upstream.url], "retry": {"attempts": 1}})
     client = await world.client(gateway, get())
     await client.answer()
     upstream.answering = lambda connection, request: connection.abort()

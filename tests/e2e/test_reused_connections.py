@@ -47,7 +47,10 @@ class Stage:
     async def set_up(self) -> None:
         self.instance = await RecordingUpstream.listening(self._answer)
         self.gateway: RunningGateway = await start_gateway(
-            {"services": {"main": self.instance.url}, "routes": [{"path": "/", "service": "main"}]}
+            {
+                "services": {"main": {"instances": [self.instance.url], "retry": {"attempts": 1}}},
+                "routes": [{"path": "/", "service": "main"}],
+            }
         )
         self.client = await RawClient.connect(self.gateway.port)
         self.client.send(ask(b"GET /first HTTP/1.1"))

@@ -299,7 +299,11 @@ async def test_an_instance_with_plain_http_where_tls_is_expected(world: World) -
     """502, and it gets nothing it could take for a request."""
     upstream = await world.upstream(with_length(b"ok"))
     gateway = await world.gateway(
-        {"instances": [f"https://localhost:{upstream.port}"], "tls": {"verify": False}}
+        {
+            "instances": [f"https://localhost:{upstream.port}"],
+            "tls": {"verify": False},
+            "retry": {"attempts": 1},
+        }
     )
     client = await world.client(gateway, get())
     (await upstream.connection()).send(b"HTTP/1.1 400 Bad Request\r\n\r\n")

@@ -42,6 +42,22 @@ class FakeSink:
         self.trailers = trailers
 
 
+class FakeCopy:
+    """Somebody who copies."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    def copied(self, payload: bytes) -> None:
+        self.said.append(payload)
+
+    def copy_complete(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        self.said.append(trailers)
+
+    def copy_cut_off(self) -> None:
+        self.said.append("cut off")
+
+
 class RequestBodyTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.source = FakeSource()
@@ -114,6 +130,115 @@ class RequestBodyTests(SynchronousTestCase):
         body = self.body()
         body.received(bytes(KEPT + 1))
         body.attach(self.sink)
+        self.assertFalse(body.repeatable)
+
+    def test_as_much_is_held_as_is_asked_for(self) -> None:
+        """More or less than by default, to the byte."""
+        for limit in (0, 10, KEPT + 10):
+            for size, repeatable in ((limit, True), (limit + 1, False)):
+                body = self.body()
+                body.hold(limit)
+                body.attach(self.sink)
+                for _ in range(size):
+                    body.received(b"x")
+                self.assertEqual(body.repeatable, repeatable, (limit, size))
+                if repeatable:
+                    self.assertEqual(body.attach(FakeSink()), b"x" * size)
+
+    def test_a_third_attempt(self) -> None:
+        """While it is held, a body can be sent again and again."""
+        body = self.body()
+        body.hold(100)
+        body.received(b"one ")
+        for text in (b"one ", b"one two ", b"one two two "):
+            self.assertEqual(body.attach(self.sink), text)
+            body.detach()
+            body.received(b"two ")
+        self.assertTrue(body.repeatable)
+
+    def test_much_is_held_but_not_ahead(self) -> None:
+        """A client that nobody has an instance for is not read any further than others are."""
+        body = self.body()
+        body.hold(10 * KEPT)
+        body.received(bytes(KEPT))
+        self.assertFalse(self.source.paused)
+        body.received(b"x")
+        self.assertTrue(self.source.paused)
+        body.attach(self.sink)
+        self.assertFalse(self.source.paused)
+        body.received(bytes(KEPT))
+        self.assertFalse(self.source.paused)
+        self.assertTrue(body.repeatable)
+
+    def test_little_is_held(self) -> None:
+        """A small limit holds for what came before it was set, too."""
+        body = self.body()
+        body.received(b"hello")
+        body.hold(5)
+        self.assertFalse(self.source.paused)
+        body.hold(4)
+        self.assertTrue(self.source.paused)
+        self.assertEqual(body.attach(self.sink), b"hello")
+        self.assertFalse(self.source.paused)
+        self.assertFalse(body.repeatable)
+
+    def test_between_two_attempts(self) -> None:
+        """What comes while nobody takes it is lost to nobody, even if it is too much to hold on."""
+        body = self.body()
+        body.hold(5)
+        body.attach(self.sink)
+        body.received(b"one ")
+        body.detach()
+        body.received(b"two ")
+        self.assertTrue(self.source.paused)
+        self.assertEqual(body.attach(self.sink), b"one two ")
+        self.assertFalse(body.repeatable)
+
+    def test_a_copy(self) -> None:
+        """It gets what has come and what comes, and the end; nothing waits for it."""
+        body, copy = self.body(), FakeCopy()
+        body.received(b"one")
+        body.copy_to(copy)
+        body.attach(self.sink)
+        body.received(b"two")
+        body.finished([(b"X-Sum", b"1")])
+        body.over()
+        self.assertEqual(copy.said, [b"one", b"two", [(b"X-Sum", b"1")]])
+        self.assertEqual(self.sink.taken, b"two")
+        self.assertFalse(self.source.paused)
+
+    def test_a_copy_of_what_is_complete(self) -> None:
+        body, copy = self.body(), FakeCopy()
+        body.received(b"one")
+        body.finished([])
+        body.copy_to(copy)
+        body.over()
+        self.assertEqual(copy.said, [b"one", []])
+
+    def test_a_copy_of_what_does_not_end(self) -> None:
+        """A client that leaves in the middle leaves no copy waiting."""
+        body, copy = self.body(), FakeCopy()
+        body.copy_to(copy)
+        body.received(b"one")
+        body.over()
+        body.over()
+        self.assertEqual(copy.said, [b"one", "cut off"])
+
+    def test_no_copy_of_what_is_refused(self) -> None:
+        """Not a byte of the payload that passes the limit is copied."""
+        body, copy = self.body(), FakeCopy()
+        body.bound(4)
+        body.copy_to(copy)
+        self.refused(lambda: body.received(b"hello"))
+        body.over()
+        self.assertEqual(copy.said, ["cut off"])
+
+    def test_when_it_is_over(self) -> None:
+        """Nothing is held for a request that has been answered."""
+        body = self.body()
+        body.received(b"hello")
+        body.attach(self.sink)
+        body.over()
         self.assertFalse(body.repeatable)
 
     def test_the_limit(self) -> None:

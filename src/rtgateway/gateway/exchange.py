@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from rtgateway.core.tokens import Identity
     from rtgateway.gateway.route import Route
     from rtgateway.upstream.instance import Instance
+    from rtgateway.upstream.service import Service
 
 __all__ = ["VIA", "Client", "Exchange", "Pausable"]
-
-_REPEATABLE = frozenset([b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"])
 
 
 class Pausable(Protocol):
@@ -63,18 +62,26 @@ class Exchange:
     :ivar prefixes: where `head_for` remembers its work, if this request is one that is repeated.
     :ivar trace: what follows the request id in the head for the next hop: the end of its line and,
         unless tracing is off, the traceparent line.
+    :ivar service: who is to answer, and ``chosen``: which of its instances was asked last.
+    :ivar attempts: how many times an instance was asked; ``answered``: one of them has.
+    :ivar answer_lines: header lines for the client besides those of the answer.
+    :ivar error_detail: why an instance did not answer, in words for the log.
     :ivar label: the route's label or a page's path, bounded in number.
     :ivar status: what the client was told; 499 if it left before.
     :ivar started_answering: the head of the answer is out.
     """
 
     __slots__ = (
+        "answer_lines",
+        "answered",
+        "attempts",
         "body",
         "bytes_out",
         "chosen",
         "client",
         "client_ip",
         "error_code",
+        "error_detail",
         "finished",
         "first_byte",
         "forwarding",
@@ -91,6 +98,7 @@ class Exchange:
         "request_id",
         "rest",
         "route",
+        "service",
         "started",
         "started_answering",
         "status",
@@ -124,12 +132,17 @@ class Exchange:
         self.finished = 0.0
         self.body: RequestBody | None = None
         self.route: Route | None = None
+        self.service: Service | None = None
         self.chosen: Instance | None = None
+        self.attempts = 0
+        self.answered = False
+        self.answer_lines = b""
         self.identity: Identity | None = None
         self.label = "unmatched"
         self.status = 0
         self.bytes_out = 0
         self.error_code = ""
+        self.error_detail = ""
         self.kind = "http"
         self.started_answering = False
 
@@ -168,8 +181,10 @@ class Exchange:
     # -- sending it on (upstream.call.Call) ---------------------------------------------------
 
     @property
-    def repeatable(self) -> bool:
-        return self.method in _REPEATABLE
+    def secure(self) -> bool:
+        # A proxy in front of the gateway may be the one that speaks TLS; if it is trusted, it is
+        # in what the next hop is told.
+        return b"X-Forwarded-Proto: https\r\n" in self.forwarding
 
     def head_for(self, instance: Instance) -> bytes:
         """The request head for ``instance``: the client's fields, without those of its hop."""

@@ -62,7 +62,14 @@ class Pipeline:
                 exchange.identity = route.auth.identify(exchange)
             if exchange.body is not None:
                 exchange.body.bound(route.body_limit)
-            answer = await route.service.forward(exchange, route)
+                exchange.body.hold(route.retry.body_limit)
+            exchange.service = service = route.service
+            if route.shaping is not None:
+                exchange.service = service = await route.shaping.enter(exchange, service)
+            answer = await service.forward(exchange, route)
+            exchange.answered = True
+            if route.proxy_headers:
+                respond.name_instance(exchange)
             if answer.complete:
                 relay_whole(exchange, answer)
             else:
@@ -73,15 +80,17 @@ class Pipeline:
         except ClientGone as gone:
             exchange.status, exchange.error_code = gone.status, gone.code
         except GatewayError as error:
+            if exchange.route is not None and exchange.route.proxy_headers:
+                respond.name_instance(exchange)
             respond.with_error(exchange, error)
         except Exception:
             log.failure("A request failed for a reason that is a bug of the gateway")
             respond.with_error(exchange, GatewayError(500, "internal", "Internal error"))
         finally:
-            if exchange.chosen is not None:
-                exchange.chosen.inflight -= 1
             if answer is not None:
                 answer.abandon()
+            if exchange.body is not None:
+                exchange.body.over()
             exchange.finished = monotonic()
             self._observer.finished(exchange)
             exchange.client.done(exchange)

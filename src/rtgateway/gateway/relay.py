@@ -175,6 +175,7 @@ def _head(exchange: Exchange, answer: Answer, chunked: bool) -> bytes:
         framing += b"Date: %b\r\n" % http_date()
     if not exchange.keep_alive or exchange.version == 10:
         framing += connection_line(exchange)
+    framing += exchange.answer_lines
     return b"%b%bX-Request-Id: %b\r\n%b\r\n" % (
         head.passed_on,
         framing,

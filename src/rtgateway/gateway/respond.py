@@ -18,7 +18,7 @@ from rtgateway.errors import BadRequest, GatewayError
 if TYPE_CHECKING:
     from rtgateway.gateway.exchange import Exchange
 
-__all__ = ["http_date", "own_head", "reason_of", "with_error", "with_nothing"]
+__all__ = ["http_date", "name_instance", "own_head", "reason_of", "with_error", "with_nothing"]
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {
     413: "Payload Too Large",
@@ -68,6 +68,7 @@ http_date = _Clock()
 def with_error(exchange: Exchange, error: GatewayError) -> None:
     """Answer ``exchange`` with ``error``; once its answer has begun, cut it off instead."""
     exchange.error_code = error.code
+    exchange.error_detail = getattr(error, "detail", "")
     if exchange.started_answering:
         exchange.client.abort()
         return
@@ -93,6 +94,16 @@ def with_nothing(exchange: Exchange, headers: tuple[tuple[bytes, bytes], ...] = 
     exchange.client.write(own_head(exchange, 200, b"", 0, headers))
 
 
+def name_instance(exchange: Exchange) -> None:
+    """Tell the client which service and instance have answered, and at which try."""
+    if exchange.started_answering or exchange.service is None:
+        return
+    lines = b"X-Proxy-Service: %b\r\n" % exchange.service.name.encode("ascii")
+    if exchange.chosen is not None:
+        lines += b"X-Proxy-Instance: %b\r\n" % exchange.chosen.id.encode("ascii")
+    exchange.answer_lines += lines + b"X-Proxy-Attempts: %d\r\n" % exchange.attempts
+
+
 def own_head(
     exchange: Exchange,
     status: int,
@@ -108,6 +119,7 @@ def own_head(
     if content_type:
         lines.append(b"Content-Type: %b\r\n" % content_type)
     lines += [b"%b: %b\r\n" % field for field in headers]
+    lines.append(exchange.answer_lines)
     lines.append(b"Content-Length: %d\r\n" % length)
     lines.append(connection_line(exchange))
     lines.append(b"\r\n")

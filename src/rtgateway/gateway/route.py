@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rtgateway.core.retry import RetryPolicy
 from rtgateway.gateway.auth import JwtAuth
+from rtgateway.gateway.shaping import Shaping
 from rtgateway.upstream.service import Service
 
 __all__ = ["Route"]
@@ -18,6 +20,8 @@ class Route:
     :ivar strip: send only what follows the matched part of the path.
     :ivar body_limit: bytes; 0 for no limit.
     :ivar cancel: give up the request to the instance when the client leaves.
+    :ivar retry: when to ask again; ``request``: seconds for all tries together, 0 for any time.
+    :ivar proxy_headers: tell the client which service and instance have answered.
     :ivar connect: seconds; ``first_byte`` and ``between_bytes`` likewise.
     """
 
@@ -31,6 +35,10 @@ class Route:
     connect: float
     first_byte: float
     between_bytes: float
+    request: float
+    retry: RetryPolicy
+    proxy_headers: bool
+    shaping: Shaping | None
 
     def __repr__(self) -> str:
         return f"<Route {self.label} -> {self.service.name}>"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rtgateway.errors import GatewayError
 from rtgateway.net.tasks import Waiter
 from rtgateway.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
+    from rtgateway.upstream.attempt import Attempt
     from rtgateway.upstream.call import PayloadSink
     from rtgateway.upstream.connection import Connection
 
@@ -21,9 +23,11 @@ class Answer:
     :ivar trailers: trailer fields, once complete.
     """
 
-    __slots__ = ("_connection", "body", "complete", "head", "trailers")
+    __slots__ = ("_attempt", "_broken", "_connection", "body", "complete", "head", "trailers")
 
     def __init__(self, connection: Connection, head: ResponseHead) -> None:
+        self._attempt: Attempt | None = None
+        self._broken: GatewayError | None = None
         self._connection = connection
         self.head = head
         self.body = b""
@@ -44,9 +48,25 @@ class Answer:
     def resume(self) -> None:
         self._connection.resume()
 
+    def watch(self, attempt: Attempt) -> None:
+        """Tell ``attempt`` when the body has ended; at once if it has."""
+        if self.complete or self._broken is not None:
+            attempt.ended(self._broken)
+        else:
+            self._attempt = attempt
+
+    def ended(self, error: GatewayError | None) -> None:
+        """The connection is done with this answer (for `Connection` to call, once)."""
+        self._broken = error
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.ended(error)
+
     def endless(self) -> None:
         """Silence in this answer is no fault: it is a stream of events."""
         self._connection.wait_for_ever()
+        if self._attempt is not None:
+            self._attempt.endless()
 
     def abandon(self) -> None:
         """Nobody wants the rest."""

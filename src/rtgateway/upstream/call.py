@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from rtgateway.core.retry import RetryPolicy
 from rtgateway.upstream.instance import Instance
 from rtgateway.wire.http1 import ResponseHead
 
-__all__ = ["Body", "BodySink", "Call", "Patience", "PayloadSink"]
+__all__ = ["Body", "BodySink", "Call", "Patience", "PayloadSink", "Plan"]
 
 
 class BodySink(Protocol):
@@ -63,22 +64,47 @@ class Patience(Protocol):
     def between_bytes(self) -> float: ...
 
 
+class Plan(Patience, Protocol):
+    """How a request is to be treated; `gateway.route.Route` has this shape.
+
+    ``retry``: when to try again; ``request``: seconds until the head of an answer, all tries
+    together, 0 for no such limit.
+    """
+
+    @property
+    def retry(self) -> RetryPolicy: ...
+    @property
+    def request(self) -> float: ...
+
+
 class Call(Protocol):
     """One request on its way to a service.
 
     :ivar to_head: it is a HEAD request.
-    :ivar chosen: set by the service as soon as an instance is picked.
+    :ivar path: as the client wrote it, without query.
+    :ivar chosen: set by the service as soon as an instance is picked, again at each try.
+    :ivar attempts: set by the service: how many tries there have been.
+    :ivar answer_lines: header lines for the client; the service may add to them.
     """
 
+    method: bytes
     to_head: bool
+    path: bytes
+    client_ip: str
     chosen: Instance | None
+    attempts: int
+    answer_lines: bytes
+
+    @property
+    def secure(self) -> bool:
+        """Whether the client speaks TLS, as far as is known."""
+        ...
 
     @property
     def body(self) -> Body | None: ...
 
-    @property
-    def repeatable(self) -> bool:
-        """Whether sending it twice is safe (RFC 9110, 9.2.2: idempotent methods)."""
+    def values(self, key: bytes) -> list[bytes]:
+        """All values of a request field (its name in lower case), in order."""
         ...
 
     def head_for(self, instance: Instance) -> bytes:

@@ -17,7 +17,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rtgateway.errors import BadRequest, GatewayError, UpstreamFailed, UpstreamTimeout
+from rtgateway.errors import BadRequest, ClientGone, GatewayError, UpstreamFailed, UpstreamTimeout
 from rtgateway.net.tasks import Waiter
 from rtgateway.upstream.answer import Answer
 from rtgateway.wire.body import BodyDecoder, chunk, decoder_for, last_chunk
@@ -153,6 +153,8 @@ class Connection(Protocol):
         except BadRequest as error:  # a body decoder, which can't know whose body it decodes
             self._break(UpstreamFailed(f"the answer is not valid HTTP: {error.message}"))
         except GatewayError as error:
+            # Before its head is passed on, an answer that makes no sense may be asked for again.
+            error.retryable = self._answer is None
             self._break(error)
 
     def _while_idle(self, data: bytes) -> None:
@@ -223,7 +225,7 @@ class Connection(Protocol):
     def stream_to(self, sink: PayloadSink) -> Waiter[bytes]:
         waiter: Waiter[bytes] = Waiter()
         if self._answer is None:
-            waiter.fail(UpstreamFailed("it closed in the middle of its answer"))
+            waiter.fail(UpstreamFailed("it closed in the middle of its answer", kind="reset"))
             return waiter
         self._sink = sink
         self._waiter = waiter
@@ -252,6 +254,7 @@ class Connection(Protocol):
             self._paused = False
             self.transport.resumeProducing()
         self._release(answer.head.keep_alive)
+        answer.ended(None)
         waiter.succeed(last)
 
     def _release(self, keep_alive: bool) -> None:
@@ -332,7 +335,7 @@ class Connection(Protocol):
         if self._receive == self._while_closed:
             return
         self._waiter = None
-        self._break(UpstreamFailed("given up"))
+        self._break(ClientGone())  # nobody's failure
 
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
         self.pool.ended(self)
@@ -350,11 +353,12 @@ class Connection(Protocol):
         else:
             detail = "it closed without an answer"
         reused = self.served > 0
-        self._break(UpstreamFailed(detail, retryable=not self._heard, reused=reused))
+        retryable = not self._heard
+        self._break(UpstreamFailed(detail, kind="reset", retryable=retryable, reused=reused))
 
     def _break(self, error: GatewayError) -> None:
         """End the connection, and the call on it with ``error``."""
-        waiter, call = self._waiter, self._call
+        waiter, call, answer = self._waiter, self._call, self._answer
         self._call = self._answer = self._decoder = self._sink = self._waiter = None
         self._receive = self._while_closed
         self.deadline = _NEVER
@@ -362,6 +366,8 @@ class Connection(Protocol):
         self.transport.abortConnection()
         if call is not None and call.body is not None:
             call.body.detach()
+        if answer is not None:
+            answer.ended(error)
         if waiter is not None:
             waiter.fail(error)
 

@@ -47,7 +47,7 @@ class Stage:
         self.instance = await RecordingUpstream.listening()
         self.gateway = await start_gateway(
             {
-                "services": {"main": self.instance.url},
+                "services": {"main": {"instances": [self.instance.url], "retry": {"attempts": 1}}},
                 "routes": [
                     {"path": "/x", "service": "main"},
                     {

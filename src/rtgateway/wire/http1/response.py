@@ -28,7 +28,7 @@ _RESPONSE_LINES = LineTable(
     dropped=HOP_BY_HOP | {b"content-length", b"x-request-id"},
     named=frozenset(
         b"content-length content-type transfer-encoding connection date content-encoding "
-        b"set-cookie proxy-connection".split()
+        b"set-cookie proxy-connection retry-after".split()
     ),
     unkept=frozenset([b"set-cookie"]),
 )
