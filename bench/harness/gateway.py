@@ -21,13 +21,15 @@ class Stages:
     tracing: bool = True
     secret: str = ""  # HS256; empty = no authentication
     routes: int = 0
+    resilience: bool = True  # breakers, outliers, retries
+    instances: int = 1  # the same upstream under as many addresses
     stock_reactor: bool = False  # twistd --reactor=epoll in place of the gateway's own
 
     def replace(self, **changes: bool | str | int) -> "Stages":
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
 
-BARE = Stages(access_log=False, tracing=False)
+BARE = Stages(access_log=False, tracing=False, resilience=False)
 
 
 def gateway(stages: Stages | None = None, name: str = "rtgateway") -> Proxy:
@@ -70,18 +72,28 @@ def configuration(slot: Slot, stages: Stages) -> dict[str, object]:
         )
     return {
         "listeners": listeners,
-        "services": {
-            "users": {
-                "instances": [f"http://{slot.upstream}"],
-                "pool": {"connections": 4096, "idle": 4096, "queue": 4096},
-            }
-        },
+        "services": {"users": _service(slot, stages)},
         "routes": [_route(number) for number in range(stages.routes)],
         "connections": {"total": 16000, "per_ip": 16000},
         "access_log": _access_log(slot, stages),
         "tracing": {"start": stages.tracing},
         "auth": _auth(stages),
         "log_level": "warn",
+    }
+
+
+def _service(slot: Slot, stages: Stages) -> dict[str, object]:
+    host, _, port = slot.upstream.rpartition(":")
+    # All of 127.0.0.0/8 is this machine, so that one upstream can be several instances.
+    hosts = [host, *(f"127.0.0.{number}" for number in range(2, stages.instances + 1))]
+    off: dict[str, object] = {}
+    if not stages.resilience:
+        disabled = {"enabled": False}
+        off = {"circuit_breaker": disabled, "outliers": disabled, "retry": {"attempts": 1}}
+    return {
+        "instances": [f"http://{each}:{port}" for each in hosts],
+        "pool": {"connections": 4096, "idle": 4096, "queue": 4096},
+        **off,
     }
 
 

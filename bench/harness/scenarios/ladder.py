@@ -28,12 +28,16 @@ class Step:
 
 
 def _steps(secret: str) -> list[Step]:
-    tracing = BARE.replace(tracing=True)
+    resilient = BARE.replace(resilience=True)
+    balanced = resilient.replace(instances=3)
+    tracing = balanced.replace(tracing=True)
     logging = tracing.replace(access_log=True)
     guarded = logging.replace(secret=secret)
     routed = guarded.replace(routes=MANY_ROUTES)
     return [
-        Step("rtgateway-bare", "bare: no log, no trace, no token", BARE),
+        Step("rtgateway-bare", "bare: no log, no trace, no token, no breaker", BARE),
+        Step("rtgateway-resilient", "+ breakers, outliers, retries", resilient),
+        Step("rtgateway-balanced", "+ three instances to balance", balanced),
         Step("rtgateway-trace", "+ a trace started for each request", tracing),
         Step("rtgateway-log", "+ access log (JSON, to a file)", logging),
         Step("rtgateway-jwt", "+ token verified (HS256)", guarded),

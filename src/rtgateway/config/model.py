@@ -65,7 +65,7 @@ class Config(Section):
     log_level: LogLevel = Field(
         default="info", description="Least severe event in the gateway's own log."
     )
-    admin: Admin = Field(default=Admin(), description="Who may read `/admin/stats`.")
+    admin: Admin = Field(default=Admin(), description="Who may use `/admin` and `/gateway`.")
     pressure: Pressure = Field(default=Pressure(), description="When it is too much.")
     shutdown: Shutdown = Field(default=Shutdown(), description="How the gateway stops.")
     sse: Sse = Field(default=Sse(), description="Event streams.")

@@ -28,10 +28,14 @@ class AccessLog(Section):
 
 
 class Admin(Section):
-    """Who may read `/admin/stats`: with a token when `auth.required`, else the machine itself."""
+    """Who may use `/admin` and `/gateway`, where services can be changed as well as watched.
+
+    With a token when `auth.required`, else the machine itself.
+    """
 
     open: bool = Field(
-        default=False, description="Answer everybody, without a token. For demonstrations."
+        default=False,
+        description="Answer everybody, without a token, changes included. For demonstrations.",
     )
 
 
