@@ -13,7 +13,9 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtgateway.demo.instance import SLOW_SECONDS, make_site
+from rtgateway.demo.instance import make_site
+from rtgateway.demo.outage import LONGEST
+from rtgateway.demo.pages import SLOW_SECONDS
 from rtgateway.demo.ticker import REPLAY
 
 
@@ -108,6 +110,90 @@ class PagesTests(Instance):
     def test_a_plain_request_for_the_websocket_is_told_to_upgrade(self) -> None:
         self.send("GET", "/ws")
         self.assertTrue(self.transport.value().startswith(b"HTTP/1.1 426 "))
+
+
+class OutageTests(Instance):
+    def test_it_tells_what_was_broken_and_for_how_long(self) -> None:
+        expected = {"instance": "users-1", "broken": "500", "seconds": 60}
+        self.assertEqual(self.ask("POST", "/break?how=500&seconds=60"), (200, expected))
+
+    def test_without_more_words_it_is_503_for_20_seconds(self) -> None:
+        expected = {"instance": "users-1", "broken": "503", "seconds": 20}
+        self.assertEqual(self.ask("POST", "/break"), (200, expected))
+
+    def test_every_page_fails_until_the_time_is_over(self) -> None:
+        for how in ("503", "500"):
+            with self.subTest(how):
+                self.ask("POST", f"/break?how={how}&seconds=5")
+                self.clock.advance(4.9)
+                for path in ("/", "/health", "/users/2", "/nothing", "/events"):
+                    expected = {"error": "broken", "instance": "users-1"}
+                    self.assertEqual(self.ask("GET", path), (int(how), expected), path)
+                self.clock.advance(0.1)
+                self.assertEqual(self.ask("GET", "/health")[0], 200)
+
+    def test_a_request_hangs_until_the_time_is_over(self) -> None:
+        self.ask("POST", "/break?how=hang&seconds=5")
+        self.clock.advance(2)
+        self.send("GET", "/health")
+        self.clock.advance(2.9)
+        self.assertEqual((self.transport.value(), self.transport.disconnecting), (b"", False))
+        self.clock.advance(0.1)
+        self.assertEqual((self.transport.value(), self.transport.disconnecting), (b"", True))
+
+    def test_a_client_that_leaves_is_no_longer_held(self) -> None:
+        self.ask("POST", "/break?how=hang")
+        self.send("GET", "/ok")
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.channel.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_connection_is_closed_instead_of_an_answer(self) -> None:
+        self.ask("POST", "/break?how=close")
+        self.send("GET", "/ok")
+        self.assertEqual((self.transport.value(), self.transport.disconnecting), (b"", True))
+
+    def test_it_can_be_mended_while_it_is_broken(self) -> None:
+        for how in ("503", "500", "hang", "close"):
+            with self.subTest(how):
+                self.ask("POST", f"/break?how={how}")
+                expected = {"instance": "users-1", "broken": None}
+                self.assertEqual(self.ask("POST", "/mend"), (200, expected))
+                self.assertEqual(self.ask("GET", "/health")[0], 200)
+
+    def test_it_can_be_broken_in_another_way_while_it_is_broken(self) -> None:
+        self.ask("POST", "/break?how=500&seconds=60")
+        self.ask("POST", "/break?how=503&seconds=1")
+        self.assertEqual(self.ask("GET", "/ok")[0], 503)
+        self.clock.advance(1)
+        self.assertEqual(self.ask("GET", "/ok")[0], 200)
+
+    def test_a_wrong_order_is_refused_in_a_sentence_and_breaks_nothing(self) -> None:
+        ways = "how has to be one of 503, 500, hang, close"
+        times = f"seconds has to be a whole number from 1 to {LONGEST}"
+        for query, message in {
+            "how=404": ways,
+            "how=": ways,
+            "how=%ff": ways,
+            "seconds=0": times,
+            "seconds=61": times,
+            "seconds=-1": times,
+            "seconds=1.5": times,
+            "seconds=soon": times,
+            "seconds=%c2%b2": times,
+            f"seconds={'9' * 5000}": times,
+        }.items():
+            with self.subTest(query[:20]):
+                expected = {"error": "bad_request", "message": message}
+                self.assertEqual(self.ask("POST", f"/break?{query}"), (400, expected))
+        self.assertEqual(self.ask("GET", "/ok")[0], 200)
+
+    def test_looking_at_an_order_does_not_carry_it_out(self) -> None:
+        self.send("GET", "/break")
+        self.assertTrue(self.transport.value().startswith(b"HTTP/1.1 405 "))
+        self.assertIn(b"\r\nAllow: POST\r\n", self.transport.value())
+        self.transport.clear()
+        self.assertEqual(self.ask("GET", "/ok")[0], 200)
 
 
 class EventsTests(Instance):

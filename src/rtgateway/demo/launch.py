@@ -19,7 +19,7 @@ from rtgateway.service import make_service
 
 __all__ = ["INSTANCES", "Demo", "gateway_settings", "instructions"]
 
-INSTANCES = {"users": 2, "products": 1, "events": 1}
+INSTANCES = {"users": 3, "products": 1, "events": 1}
 """How many instances each service of the demo has."""
 
 Urls = Mapping[str, Sequence[str]]
@@ -77,45 +77,84 @@ class Demo(MultiService):
 
 
 def gateway_settings(address: str, urls: Urls) -> dict[str, Any]:
-    """The configuration of the gateway, as one would write it into a file."""
+    """The configuration of the gateway, as one would write it into a file.
+
+    Times are short, so that one sees an instance leave and come back while one is looking.
+    """
+    services: dict[str, dict[str, Any]] = {
+        service: {
+            "instances": list(of),
+            "circuit_breaker": {"timeout": "5s", "timeout_factor": 1},
+        }
+        for service, of in urls.items()
+    }
+    services["users"] |= {
+        # In turns, so that every third request meets the instance that was broken.
+        "balance": {"strategy": "round_robin", "slow_start": "2s"},
+        # Slow enough that retries and the circuit are seen first.
+        "health": {"path": "/health", "interval": "3s", "timeout": "1s", "rise": 1, "fall": 3},
+        "timeouts": {"first_byte": "4s"},
+    }
     return {
         "listeners": [{"tcp": address}],
-        "services": {service: {"instances": list(of)} for service, of in urls.items()},
+        "proxy_headers": True,
+        "services": services,
         "routes": [
             {"name": "users", "path": "/users", "service": "users"},
             {"name": "products", "path": "/products", "service": "products"},
             {"name": "events", "path": "/events", "service": "events"},
+            {
+                "name": "drill",
+                "path": "/drill",
+                "service": "users",
+                "strip_prefix": True,
+                "faults": {"delay": "1s", "delay_share": 0.3, "abort": 503, "abort_share": 0.2},
+            },
         ],
     }
 
 
 def instructions(address: str, urls: Urls) -> list[str]:
-    """What to print: what runs where, and commands to try it with."""
+    """What to print: what runs where, and commands to try it with. It fits on one screen."""
     base = f"http://localhost:{address.rpartition(':')[2]}"
+    broken, drained = urls["users"][:2]
+    drain = f"{base}/gateway/services/users/drain?instance={drained.removeprefix('http://')}"
     socket = urls["events"][0].replace("http", "ws", 1)
-    commands = (
-        (f"curl -i {base}/users", "X-Instance says who answered"),
-        (f"curl -i {base}/products/2", "a route of its own"),
-        (f"curl -i {base}/api/users/echo -d hello", "what the instance received"),
-        (f"curl -N {base}/sse/events/events", "an event every second"),
-        (f"curl -N {base}/events -H 'Last-Event-ID: 1'", "and what was missed"),
-        (f"curl -i {base}/api/users/slow", "answers after 2 s"),
-        (f"curl -i {base}/api/users/fail", "500 from the instance"),
-        (f"curl -i {base}/api/nobody/", "404 from the gateway"),
-        (f"curl {base}/health", "the gateway's view of its instances"),
-        (f"curl {base}/metrics", "for Prometheus"),
-        (f"curl {base}/admin/stats", "rates and latencies"),
-    )
-    width = max(len(command) for command, _ in commands)
     return [
         f"rtgateway {__version__} listens on {base}",
         "",
         *(f"  {service:<9} {'  '.join(of)}" for service, of in urls.items()),
         "",
         "Try:",
-        *(f"  {command:<{width}}  # {meaning}" for command, meaning in commands),
+        *aligned(
+            (f"curl -i {base}/api/users/users", "X-Instance says who answered"),
+            (f"curl -i {base}/api/users/echo -d hello", "what the instance received"),
+            (f"curl -N {base}/sse/events/events", "an event every second"),
+            (f"curl -N {base}/events -H 'Last-Event-ID: 1'", "and what was missed"),
+            (f"curl -i {base}/drill/users", "some late, some 503, on purpose"),
+            (f"curl {base}/health", "also /metrics, /admin/stats"),
+        ),
+        "",
+        "Break an instance (how=503, hang, close; or 500, which is not tried again), and mend it:",
+        f"  curl -X POST '{broken}/break?how=503&seconds=30'",
+        f"  for i in $(seq 15); do curl -si {base}/api/users/users | grep -i attempts; done",
+        f"  curl {base}/health/services  # its circuit opens; later its health check fails",
+        f"  curl -X POST {broken}/mend",
+        "",
+        "A page that fails at each of them: five 500s in a row open a circuit, for 5 s:",
+        f"  for i in $(seq 16); do curl -s {base}/api/users/fail; done",
+        f"  curl {base}/gateway/circuit-breakers/users",
+        "",
+        "Take an instance out of use, and back in with undrain:",
+        f"  curl -X POST '{drain}'",
         "",
         f"A WebSocket echo runs at each instance: {socket}/ws",
         "Ctrl-C stops everything.",
         "",
     ]
+
+
+def aligned(*commands: tuple[str, str]) -> list[str]:
+    """Commands, and beside them what they are for."""
+    width = max(len(command) for command, _ in commands)
+    return [f"  {command:<{width}}  # {meaning}" for command, meaning in commands]
