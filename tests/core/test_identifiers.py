@@ -60,8 +60,11 @@ class TraceTests(SynchronousTestCase):
     def test_started(self) -> None:
         """A started trace is valid and says whether it is sampled."""
         ids = RequestIds(b"seed")
-        sampled = start_trace(ids.next())
-        not_sampled = start_trace(ids.next(), NOT_SAMPLED)
+        lines = start_trace(ids.next()), start_trace(ids.next(), NOT_SAMPLED)
+        for line in lines:
+            self.assertTrue(line.startswith(b"traceparent: "))
+            self.assertTrue(line.endswith(b"\r\n"))
+        sampled, not_sampled = (line[13:-2] for line in lines)
         self.assertTrue(valid_traceparent(sampled))
         self.assertTrue(valid_traceparent(not_sampled))
         self.assertTrue(sampled.endswith(b"-01"))

@@ -24,6 +24,13 @@ class Identity:
 
 
 @dataclass
+class Repeats:
+    """What requests that are alike share."""
+
+    log_texts: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass
 class Exchange:
     """A GET that was answered with 200 after 2 ms, its head after 1 ms."""
 
@@ -48,6 +55,7 @@ class Exchange:
     attempts: int = 1
     answered: bool = True
     identity: Identity | None = None
+    repeats: Repeats | None = None
 
 
 def outcome(exchange: Exchange) -> str:

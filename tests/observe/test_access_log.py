@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtgateway.config import AccessLog as Settings
 from rtgateway.observe.access_log import BATCH, AccessLog
-from tests.observe.exchanges import Body, Exchange, Identity, fields, outcome
+from tests.observe.exchanges import Body, Exchange, Identity, Repeats, fields, outcome
 
 NOW = 1763716170.125
 """2025-11-21T09:09:30.125Z"""
@@ -113,9 +113,30 @@ class JsonTests(SynchronousTestCase):
         line = self.one(Exchange(attempts=0, service=None, chosen=None))
         self.assertNotIn("attempts", line)
 
+    def test_requests_that_are_repeated(self) -> None:
+        """Their lines are those of requests that are not, however each of them comes out."""
+        agent = fields(user_agent=b'a "b"')
+        ways: list[dict[str, Any]] = [
+            {},
+            {"status": 502, "error_code": "upstream_unavailable", "error_detail": "x"},
+            {"identity": Identity("ann")},
+            {"identity": Identity('b"c'), "attempts": 2, "bytes_out": 7},
+            {"status": 401, "service": None, "chosen": None, "error_code": "Unauthorized"},
+        ]
+        shared = Repeats()
+        repeated = [Exchange(named=agent, repeats=shared, **way) for way in ways * 2]
+        others = [Exchange(named=agent, **way) for way in ways * 2]
+        self.assertEqual(logged("json", *repeated), logged("json", *others))
+        self.assertEqual(len(shared.log_texts), 3)
+        for status in range(100, 600):
+            logged("json", Exchange(status=status, repeats=shared))
+        self.assertLess(len(shared.log_texts), 65)
+
     def test_long_details_are_cut(self) -> None:
         """256 characters say why."""
-        self.assertEqual(len(self.one(Exchange(error_detail="x" * 5000))["detail"]), 256)
+        self.assertEqual(
+            len(self.one(Exchange(error_code="e", error_detail="x" * 5000))["detail"]), 256
+        )
 
     def test_what_clients_send_can_not_break_a_line(self) -> None:
         """Quotes, line breaks and bytes that are no text stay inside their value."""

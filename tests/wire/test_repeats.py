@@ -66,6 +66,23 @@ class RepeatTests(SynchronousTestCase):
             else:
                 self.assertEqual(told.length, self.first_time(head).length)
 
+    @settings(max_examples=200, deadline=None)
+    @given(
+        st.lists(st.tuples(st.sampled_from(ANSWERS), st.booleans()), min_size=1, max_size=8),
+        st.integers(0, 60),
+    )
+    def test_answers_on_one_connection(self, heads: list[tuple[bytes, bool]], cut: int) -> None:
+        """Each is understood as if it were the first, with what follows it, in pieces or whole."""
+        parser = ResponseParser(LIMITS)
+        for head, to_head in heads:
+            alone = ResponseParser(LIMITS)
+            alone.to_head = parser.to_head = to_head
+            sent = head + b"hi"
+            pieces = [sent[:cut], sent[cut:]] if 0 < cut < len(head) else [sent]
+            told = [parser.feed(piece) for piece in pieces][-1]
+            self.assertEqual(said(told), said(alone.feed(sent)))
+            self.assertEqual(parser.rest, b"hi")
+
     def first_time(self, head: bytes) -> ResponseHead:
         """The head with a field more, which makes it one that nobody has seen."""
         self.seen = getattr(self, "seen", 0) + 1

@@ -63,11 +63,11 @@ class RequestIds:
 
 
 def start_trace(trace_id: bytes, flags: bytes = SAMPLED) -> bytes:
-    """The value of a ``traceparent`` for a request that came without one.
+    """The ``traceparent`` line for a request that came without one.
 
     :param trace_id: one of `RequestIds`; its second half, which no other has, names the span.
     """
-    return b"00-%b-%b-%b" % (trace_id, trace_id[16:], flags)
+    return b"".join((b"traceparent: 00-", trace_id, b"-", trace_id[16:], b"-", flags, b"\r\n"))
 
 
 def valid_request_id(value: bytes) -> bool:

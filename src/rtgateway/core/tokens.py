@@ -39,11 +39,14 @@ class Identity:
     :ivar subject: the ``sub`` claim, empty if there is none.
     :ivar claims: all claims; not to be changed, they are shared by all requests with this token.
     :ivar expires: the ``exp`` claim in seconds of the epoch, None for never.
+    :ivar begins: from when on it is valid, tolerance included, and ``ends``: until when.
     """
 
     subject: str
     claims: Mapping[str, Any] = field(repr=False, compare=False)
     expires: float | None = None
+    begins: float = field(default=-math.inf, repr=False, compare=False)
+    ends: float = field(default=math.inf, repr=False, compare=False)
 
 
 def bearer_token(value: bytes) -> bytes | None:
@@ -83,7 +86,7 @@ class TokenVerifier:
         self._audience = settings.audience
         self._leeway = settings.leeway
         self._room = settings.cache
-        self._cache: OrderedDict[bytes, tuple[Identity, float, float]] = OrderedDict()
+        self._cache: OrderedDict[bytes, Identity] = OrderedDict()
         # Times are checked here, against the caller's clock. A ``jti`` has no meaning here, and
         # ``sub`` is judged in `_subject`.
         self._jwt = jwt.PyJWT(
@@ -104,23 +107,20 @@ class TokenVerifier:
         :raises Unauthorized: it is malformed, not ours, expired, or not valid yet.
         """
         digest = sha256(token).digest()
-        entry = self._cache.get(digest)
-        known = entry is not None
-        if entry is None:
-            entry = self._decode(token)
-        identity, begins, ends = entry
-        if now >= ends:
+        known = self._cache.get(digest)
+        identity = known or self._decode(token)
+        if now >= identity.ends:
             self._cache.pop(digest, None)
             raise Unauthorized("expired_token")
-        if now < begins:
+        if now < identity.begins:
             raise Unauthorized("invalid_token")
-        if known:
+        if known is not None:
             self._cache.move_to_end(digest)
         else:
-            self._remember(digest, entry)
+            self._remember(digest, identity)
         return identity
 
-    def _decode(self, token: bytes) -> tuple[Identity, float, float]:
+    def _decode(self, token: bytes) -> Identity:
         if len(token) > MAX_TOKEN or not self._signed(token):
             raise Unauthorized("invalid_token")
         try:
@@ -135,10 +135,12 @@ class TokenVerifier:
             raise Unauthorized("invalid_token") from None
         expires = _seconds(claims, "exp")
         begins = _seconds(claims, "nbf")
-        return (
-            Identity(_subject(claims), claims, expires),
-            -_NEVER if begins is None else begins - self._leeway,
-            _NEVER if expires is None else expires + self._leeway,
+        return Identity(
+            _subject(claims),
+            claims,
+            expires,
+            begins=-_NEVER if begins is None else begins - self._leeway,
+            ends=_NEVER if expires is None else expires + self._leeway,
         )
 
     def _signed(self, token: bytes) -> bool:
@@ -150,12 +152,12 @@ class TokenVerifier:
         expected = urlsafe_b64encode(hmac_digest(self._key, signed, self._hash))
         return compare_digest(signature.rstrip(b"="), expected.rstrip(b"="))
 
-    def _remember(self, digest: bytes, entry: tuple[Identity, float, float]) -> None:
+    def _remember(self, digest: bytes, identity: Identity) -> None:
         if not self._room:
             return
         if len(self._cache) >= self._room:
             self._cache.popitem(last=False)
-        self._cache[digest] = entry
+        self._cache[digest] = identity
 
     def __len__(self) -> int:
         """How many tokens are remembered."""

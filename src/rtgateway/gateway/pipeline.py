@@ -87,7 +87,7 @@ class Pipeline:
             log.failure("A request failed for a reason that is a bug of the gateway")
             respond.with_error(exchange, GatewayError(500, "internal", "Internal error"))
         finally:
-            if answer is not None:
+            if answer is not None and not answer.complete:
                 answer.abandon()
             if exchange.body is not None:
                 exchange.body.over()

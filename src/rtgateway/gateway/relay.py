@@ -36,7 +36,7 @@ def relay_whole(exchange: Exchange, answer: Answer) -> None:
     body = answer.body
     if chunked:
         body = (chunk(body) if body else b"") + last_chunk(_trailers(exchange, answer))
-    exchange.client.write(_head(exchange, answer, chunked) + body)
+    exchange.client.write(_message(exchange, answer.head, chunked, body))
 
 
 async def relay_stream(exchange: Exchange, answer: Answer, heartbeats: Heartbeats | None) -> None:
@@ -46,8 +46,8 @@ async def relay_stream(exchange: Exchange, answer: Answer, heartbeats: Heartbeat
     """
     client, body = exchange.client, answer.body
     chunked = _begin(exchange, answer)
-    head = _head(exchange, answer, chunked)
-    client.write(head + (chunk(body) if chunked and body else body))
+    first = chunk(body) if chunked and body else body
+    client.write(_message(exchange, answer.head, chunked, first))
     events = is_event_stream(answer.head)
     if events:
         exchange.kind = "sse"
@@ -88,7 +88,7 @@ def _begin(exchange: Exchange, answer: Answer) -> bool:
     """Take down what the client is told; whether it is told in chunks."""
     head = answer.head
     exchange.status = head.status
-    exchange.first_byte = monotonic()
+    exchange.first_byte = answer.came
     exchange.started_answering = True
     exchange.bytes_out = len(answer.body)
     if exchange.body is not None and not exchange.body.ended:
@@ -164,8 +164,20 @@ class EventStream(Stream):
         self._heartbeats.wheel.discard(self)
 
 
-def _head(exchange: Exchange, answer: Answer, chunked: bool) -> bytes:
-    head = answer.head
+def _message(exchange: Exchange, head: ResponseHead, chunked: bool, payload: bytes) -> bytes:
+    """The head for the client, and the first of the payload, framed."""
+    # For most clients nothing but the request id differs from one exchange to the next.
+    alike = exchange.keep_alive and exchange.version == 11 and not exchange.answer_lines
+    parts = head.memo
+    if parts is None or not alike:
+        parts = _around_the_id(exchange, head, chunked)
+        if alike and b"date" in head.named:
+            head.memo = parts
+    return b"".join((parts[0], exchange.request_id, parts[1], payload))
+
+
+def _around_the_id(exchange: Exchange, head: ResponseHead, chunked: bool) -> tuple[bytes, bytes]:
+    """What the head says in front of the request id, and behind it."""
     length = head.announced
     if chunked:
         framing = b"Transfer-Encoding: chunked\r\n"
@@ -176,15 +188,13 @@ def _head(exchange: Exchange, answer: Answer, chunked: bool) -> bytes:
     if not exchange.keep_alive or exchange.version == 10:
         framing += connection_line(exchange)
     framing += exchange.answer_lines
-    return b"%b%bX-Request-Id: %b\r\n%b\r\n" % (
-        head.passed_on,
-        framing,
-        exchange.request_id,
-        VIA[head.version],
+    return (
+        b"%b%bX-Request-Id: " % (head.passed_on, framing),
+        b"\r\n%b\r\n" % VIA[head.version],
     )
 
 
 def _trailers(exchange: Exchange, answer: Answer) -> list[tuple[bytes, bytes]]:
     if not answer.trailers or not exchange.takes_trailers:
         return []
-    return end_to_end(answer.trailers, answer.head.named.get(b"connection"))
+    return end_to_end(list(answer.trailers), answer.head.named.get(b"connection"))

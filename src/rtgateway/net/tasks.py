@@ -22,20 +22,21 @@ T = TypeVar("T")
 
 log = Logger()
 
+_PENDING = object()
+
 
 class Waiter(Generic[T]):
     """A result that one task waits for. Settled at most once; the task goes on inside that call."""
 
-    __slots__ = ("_error", "_settled", "_task", "_value")
+    __slots__ = ("_error", "_task", "_value")
 
     def __init__(self) -> None:
         self._task: Task | None = None
-        self._settled = False
         self._error: BaseException | None = None
-        self._value: T | None = None
+        self._value: T | object = _PENDING
 
     def __await__(self) -> Generator[Waiter[T], None, T]:
-        if not self._settled:
+        if self._value is _PENDING and self._error is None:
             yield self
         if self._error is not None:
             raise self._error
@@ -43,7 +44,6 @@ class Waiter(Generic[T]):
 
     def succeed(self, value: T) -> None:
         self._value = value
-        self._settled = True
         task = self._task
         if task is not None:
             self._task = None
@@ -51,15 +51,14 @@ class Waiter(Generic[T]):
 
     def fail(self, error: BaseException) -> None:
         self._error = error
-        self._settled = True
         task = self._task
         if task is not None:
             self._task = None
             task.step()
 
     def __repr__(self) -> str:
-        state = "settled" if self._settled else "awaited" if self._task else "pending"
-        return f"<Waiter {state}>"
+        settled = self._value is not _PENDING or self._error is not None
+        return f"<Waiter {'settled' if settled else 'awaited' if self._task else 'pending'}>"
 
 
 class Task:

@@ -21,6 +21,9 @@ __all__ = ["CombinedLines", "JsonLines", "outcome_text"]
 _MAX_AGENT = 512
 """Bytes of a User-Agent (or Referer) that are told."""
 
+_MAX_OUTCOMES = 64
+"""In how many ways a repeated request may come out and still be remembered."""
+
 _MAX_DETAIL = 256
 """Characters of the reason why an instance failed."""
 
@@ -52,12 +55,15 @@ class JsonLines:
     come from outside: in ASCII, so that no terminal takes a part of them for a command.
     """
 
-    __slots__ = ("_agents", "_clock", "_texts", "_time", "_until")
+    __slots__ = ("_agents", "_clock", "_day", "_second", "_subjects", "_texts", "_time", "_until")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self._second = 0
+        self._day = ""
         self._time = ""
         self._until = 0.0
+        self._subjects: _Memo[str] = _Memo(_subject_member)
         self._texts: _Memo[str] = _Memo(json.dumps)
         self._agents: _Memo[bytes] = _Memo(_quoted_bytes)
 
@@ -66,39 +72,45 @@ class JsonLines:
         finished = exchange.finished
         if finished >= self._until:
             self._turn(finished)
-        agent = exchange.named.get(b"user-agent", b"")[:_MAX_AGENT]
-        path = exchange.path
-        text = _quoted_bytes(path)[1:-1] if path.translate(None, _PLAIN) else path.decode()
+        repeats = exchange.repeats
+        texts = repeats.log_texts.get(outcome) if repeats is not None else None
+        if texts is None:
+            texts = self._request(exchange, outcome)
+        request, agent = texts
         body = exchange.body
         started = exchange.started
         first_byte = exchange.first_byte
-        rest = ""
-        if (
-            exchange.error_code
-            or exchange.attempts > 1
-            or exchange.identity is not None
-            or exchange.kind != "http"
-            or exchange.error_detail
-        ):
-            rest = self._particulars(exchange)
+        identity = exchange.identity
+        more = "" if identity is None else self._subjects[identity.subject]
+        if exchange.error_code or exchange.attempts > 1 or exchange.kind != "http":
+            more += self._particulars(exchange)
         # Of request ids only safe characters are kept (core.identifiers): no need to escape them.
         return (
-            f'{{"time":"{self._time}","request_id":"{exchange.request_id.decode()}",'
-            f'"client_ip":{self._texts[exchange.client_ip]},{outcome},'
-            f'"path":"{text}","bytes_in":{body.size if body is not None else 0},'
-            f'"bytes_out":{exchange.bytes_out},'
+            f'{{"time":"{self._time}","request_id":"{exchange.request_id.decode()}",{request},'
+            f'"bytes_in":{body.size if body is not None else 0},"bytes_out":{exchange.bytes_out},'
             f'"first_byte_us":{int((first_byte - started) * 1e6 + 0.5) if first_byte else "null"},'
-            f'"duration_us":{int((finished - started) * 1e6 + 0.5)},'
-            f'"user_agent":{self._agents[agent]}{rest}}}\n'
+            f'"duration_us":{int((finished - started) * 1e6 + 0.5)},{agent}{more}}}\n'
         )
+
+    def _request(self, exchange: ExchangeView, outcome: str) -> tuple[str, str]:
+        """The members that are the same for requests that are alike: the first ones, the agent."""
+        path = exchange.path
+        text = _quoted_bytes(path)[1:-1] if path.translate(None, _PLAIN) else path.decode()
+        agent = exchange.named.get(b"user-agent", b"")[:_MAX_AGENT]
+        texts = (
+            f'"client_ip":{self._texts[exchange.client_ip]},{outcome},"path":"{text}"',
+            f'"user_agent":{self._agents[agent]}',
+        )
+        repeats = exchange.repeats
+        if repeats is not None and len(repeats.log_texts) < _MAX_OUTCOMES:
+            repeats.log_texts[outcome] = texts
+        return texts
 
     def _particulars(self, exchange: ExchangeView) -> str:
         """What most requests don't have."""
         members = ""
         if exchange.kind != "http":
             members += f',"kind":{self._texts[exchange.kind]}'
-        if exchange.identity is not None:
-            members += f',"subject":{self._texts[exchange.identity.subject]}'
         if exchange.error_code:
             members += f',"error":{self._texts[exchange.error_code]}'
         if exchange.error_detail:
@@ -111,7 +123,10 @@ class JsonLines:
         """The time of day has changed, by a millisecond at least."""
         self._until = finished + 0.001
         second, fraction = divmod(int(self._clock() * 1000), 1000)
-        self._time = f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(second))}.{fraction:03d}Z"
+        if second != self._second:
+            self._second = second
+            self._day = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+        self._time = f"{self._day}.{fraction:03d}Z"
 
 
 class CombinedLines:
@@ -163,6 +178,10 @@ def outcome_text(
     if chosen is not None:
         members["instance"] = chosen.label
     return json.dumps(members, separators=(",", ":"))[1:-1]
+
+
+def _subject_member(subject: str) -> str:
+    return f',"subject":{json.dumps(subject)}'
 
 
 def _quoted_bytes(value: bytes) -> str:

@@ -213,6 +213,11 @@ class _IdentityView(Protocol):
     def subject(self) -> str: ...
 
 
+class _RepeatsView(Protocol):
+    @property
+    def log_texts(self) -> dict[str, tuple[str, str]]: ...
+
+
 class ExchangeView(Protocol):
     """A request that is over. ``first_byte`` is 0.0 if none came.
 
@@ -222,7 +227,8 @@ class ExchangeView(Protocol):
     configured. ``service``: whose answer was wanted; ``chosen``: the instance asked last.
     ``attempts``: how many times it was sent; ``answered``: an answer of an instance was relayed.
     ``error_code`` is empty if nothing failed; ``error_detail`` says why an instance failed, in our
-    own words, bounded, and is often empty.
+    own words, bounded, and is often empty. ``repeats``: room for what is worked out for a request
+    that is repeated, None for others.
     """
 
     @property
@@ -267,3 +273,5 @@ class ExchangeView(Protocol):
     def answered(self) -> bool: ...
     @property
     def identity(self) -> _IdentityView | None: ...
+    @property
+    def repeats(self) -> _RepeatsView | None: ...

@@ -1,13 +1,14 @@
 """One client connection: HTTP/1.1 heads and bodies in, exchanges started, answers out in order.
 
-The current state is the method that takes the next bytes: ``_head``, ``_body``, ``_early`` (bytes
-of the next request while this one is served: they stay unread and unparsed), ``_nothing``. One
-exchange at a time, so that answers can't overtake each other. Deadlines are an attribute that the
-sweep compares; no timer belongs to a connection.
+The current state is the method that takes the next bytes, as ``dataReceived``: ``_head``,
+``_body``, ``_early`` (bytes of the next request while this one is served: they stay unread and
+unparsed), ``_nothing``. One exchange at a time, so that answers can't overtake each other.
+Deadlines are an attribute that the sweep compares; no timer belongs to a connection.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ class HTTPChannel(Protocol):
     """See the module. ``edge`` is the listener it was accepted on."""
 
     transport: Any  # several interfaces at once: TCP transport, consumer, producer
+    dataReceived: Callable[[bytes], None]  # type: ignore[assignment]
 
     def __init__(self, edge: Edge) -> None:
         self.edge = edge
@@ -55,7 +57,7 @@ class HTTPChannel(Protocol):
         self.blocked = False
         self.deadline = _NEVER
         self._parser = RequestParser(edge.site.head_limits)
-        self._receive = self._head
+        self.dataReceived = self._head
         self._task: Task | None = None
         self._decoder = _NO_BODY
         self._pending = b""
@@ -81,14 +83,14 @@ class HTTPChannel(Protocol):
         self.peer = edge.peer_of(transport)
         if edge.proxy_protocol:
             self._proxy_header = ProxyHeader()
-            self._receive = self._proxied
+            self.dataReceived = self._proxied
         now = monotonic()
         self._head_due = self.deadline = now + edge.site.timeouts.head
         edge.site.opened(self, now)
 
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
         self._lost = True
-        self._receive = self._nothing
+        self.dataReceived = self._nothing
         self.site.closed(self)
         exchange, task = self.exchange, self._task
         if exchange is None or task is None:
@@ -104,9 +106,6 @@ class HTTPChannel(Protocol):
             if self.source is not None:
                 self.source.resume()
 
-    def dataReceived(self, data: bytes) -> None:
-        self._receive(data)
-
     # -- states -----------------------------------------------------------------------------
 
     def _proxied(self, data: bytes) -> None:
@@ -118,7 +117,7 @@ class HTTPChannel(Protocol):
         except BadRequest as error:
             self._refuse(error)
             return
-        self._receive = self._head
+        self.dataReceived = self._head
         if result.rest:
             self._head(result.rest)
 
@@ -137,7 +136,7 @@ class HTTPChannel(Protocol):
         try:
             self._take_body(data)
         except GatewayError as error:
-            self._receive = self._nothing
+            self.dataReceived = self._nothing
             if self.exchange is not None and self._task is not None:
                 self.exchange.keep_alive = False
                 self._task.cancel(error)
@@ -164,20 +163,21 @@ class HTTPChannel(Protocol):
         if head.length:
             exchange.body = RequestBody(self, head.length)
             self._decoder = decoder_for(head.length, self.site.trailer_bytes)
-            self._receive = self._body
+            self.dataReceived = self._body
             self._open_window(now)
             if rest:
                 try:
                     self._take_body(rest)
                 except GatewayError as error:
-                    self._receive = self._nothing
+                    self.dataReceived = self._nothing
                     refusal = error
         else:
-            self._receive = self._early
+            self.dataReceived = self._early
             if rest:
                 self._early(rest)
-        destination = self.site.admit(exchange, self.peer)
-        self._task = task = Task(self.site.pipeline.serve(exchange, refusal or destination))
+        site = self.site
+        destination = site.admit(exchange, self.peer)
+        self._task = task = Task(site.pipeline.serve(exchange, refusal or destination))
         task.step()
 
     def _take_body(self, data: bytes) -> None:
@@ -188,7 +188,7 @@ class HTTPChannel(Protocol):
         self._heard = monotonic()
         payload = decoder.feed(data)
         if decoder.done:
-            self._receive = self._early
+            self.dataReceived = self._early
             if not self.blocked:
                 self.deadline = _NEVER
             if decoder.rest:
@@ -202,7 +202,7 @@ class HTTPChannel(Protocol):
     def _refuse(self, error: BadRequest) -> None:
         """Answer what is not HTTP, and believe nothing more on this connection."""
         now = monotonic()
-        self._receive = self._nothing
+        self.dataReceived = self._nothing
         self.deadline = _NEVER
         exchange = Exchange(self, NO_HEAD, now)
         exchange.host = exchange.path = exchange.rest = b""
@@ -220,12 +220,12 @@ class HTTPChannel(Protocol):
         if not exchange.keep_alive or (body is not None and not body.ended):
             self._last_words(exchange)
             return
-        self._receive = self._head
+        self.dataReceived = self._head
         if self.blocked:
             # Who does not read answers is not asked for more requests.
             self.pause_reading()
             return
-        self.deadline = exchange.finished + self.site.timeouts.keep_alive
+        self.deadline = exchange.finished + self.site.keep_alive
         if self._pending:
             if not self._pumping:
                 self._pump()
@@ -238,7 +238,7 @@ class HTTPChannel(Protocol):
         try:
             while self._pending and self.exchange is None and not self.blocked:
                 data, self._pending = self._pending, b""
-                self._receive(data)
+                self.dataReceived(data)
         finally:
             self._pumping = False
         if self.exchange is None and not self._pending and not self.blocked:
@@ -246,7 +246,7 @@ class HTTPChannel(Protocol):
 
     def _last_words(self, exchange: Exchange) -> None:
         """Close, so that the client gets its answer even if it is still sending (9.6)."""
-        unread = self._receive != self._early or bool(self._pending)
+        unread = self.dataReceived != self._early or bool(self._pending)
         self._end(linger=unread and self.edge.half_closes)
 
     def _end(self, *, linger: bool) -> None:
@@ -255,7 +255,7 @@ class HTTPChannel(Protocol):
         :param linger: read on and drop what comes, so that the client is not cut off by a reset.
         """
         now = monotonic()
-        self._receive = self._nothing
+        self.dataReceived = self._nothing
         self._pending = b""
         self.deadline = now + _LINGER
         self.site.wheel.touch(self, now)
@@ -273,10 +273,16 @@ class HTTPChannel(Protocol):
         """Serve nothing more: now if no request is here or on its way, else after it (draining)."""
         if self.exchange is not None:
             self.exchange.keep_alive = False
-        elif not self._lost and self._receive != self._nothing and self._parser.between_messages:
+        elif (
+            not self._lost and self.dataReceived != self._nothing and self._parser.between_messages
+        ):
             self._end(linger=False)
 
     # -- what an exchange does with its client ------------------------------------------------
+
+    def interrupt(self, error: GatewayError) -> None:
+        if self._task is not None:
+            self._task.cancel(error)
 
     def abort(self) -> None:
         exchange = self.exchange
@@ -289,14 +295,14 @@ class HTTPChannel(Protocol):
     def pause_reading(self) -> None:
         if not self._reading_paused and not self._lost:
             self._reading_paused = True
-            if self._receive == self._body and not self.blocked:
+            if self.dataReceived == self._body and not self.blocked:
                 self.deadline = _NEVER
             self.transport.pauseProducing()
 
     def resume_reading(self) -> None:
         if self._reading_paused and not self._pending and not self._lost:
             self._reading_paused = False
-            if self._receive == self._body and not self.blocked:
+            if self.dataReceived == self._body and not self.blocked:
                 self._open_window(monotonic())
             self.transport.resumeProducing()
 
@@ -315,12 +321,12 @@ class HTTPChannel(Protocol):
         self.blocked = False
         if self._lost:
             return
-        if self._receive == self._body and not self._reading_paused:
+        if self.dataReceived == self._body and not self._reading_paused:
             self._open_window(monotonic())
         elif self.exchange is not None:
             self.deadline = _NEVER
         else:
-            self.deadline = monotonic() + self.site.timeouts.keep_alive
+            self.deadline = monotonic() + self.site.keep_alive
         if self.source is not None:
             self.source.resume()
         elif self.exchange is None and not self._pumping:
@@ -354,7 +360,7 @@ class HTTPChannel(Protocol):
                 self.deadline = now + self.site.timeouts.write_stall
             else:
                 self.transport.abortConnection()
-        elif self._receive == self._nothing:
+        elif self.dataReceived == self._nothing:
             if not self._takes(now):
                 self.transport.abortConnection()
             elif self._undelivered:
@@ -363,7 +369,7 @@ class HTTPChannel(Protocol):
                 # It has everything and only keeps its side open: no reason for a reset.
                 self.deadline = now + self.site.timeouts.write_stall
                 self.transport.loseConnection()
-        elif self._receive == self._body:
+        elif self.dataReceived == self._body:
             self._judge_body(now)
         elif self.exchange is None and self._parser.between_messages:
             self._end(linger=False)
@@ -375,7 +381,7 @@ class HTTPChannel(Protocol):
         elapsed = now - self._window
         too_slow = elapsed >= _RATE_WINDOW and self._window_bytes < timeouts.body_rate * elapsed
         if now - self._heard >= timeouts.body_idle or too_slow:
-            self._receive = self._nothing
+            self.dataReceived = self._nothing
             self.deadline = _NEVER
             if self.exchange is not None and self._task is not None:
                 self.exchange.keep_alive = False
@@ -388,5 +394,5 @@ class HTTPChannel(Protocol):
         self.deadline = min(self._heard + timeouts.body_idle, self._window + _RATE_WINDOW)
 
     def __repr__(self) -> str:
-        state = self._receive.__name__.removeprefix("_")
+        state = self.dataReceived.__name__.removeprefix("_")
         return f"<HTTPChannel {state} {self.exchange!r}>"

@@ -27,10 +27,9 @@ from rtgateway.core.identifiers import (
 from rtgateway.core.paths import has_dot_segments
 from rtgateway.core.routes import Match, MethodNotAllowed, RouteTable
 from rtgateway.errors import BadRequest, GatewayError
-from rtgateway.gateway.exchange import Exchange
+from rtgateway.gateway.exchange import Exchange, Repeats
 from rtgateway.gateway.pipeline import Destination, Page, Pipeline
 from rtgateway.gateway.route import Route
-from rtgateway.upstream.instance import Instance
 from rtgateway.web.address import Hosts, not_allowed, special_case, unusual_address
 from rtgateway.web.channel import HTTPChannel
 from rtgateway.web.peer import Peer
@@ -59,6 +58,8 @@ class Site:
         self.pipeline = pipeline
         self.wheel = wheel
         self.timeouts = config.timeouts
+        # By itself, because models are slow to read: it is asked for after every request.
+        self.keep_alive = config.timeouts.keep_alive
         limits = config.limits
         self.head_limits = HeadLimits(
             line=limits.request_line, size=limits.header_bytes, count=limits.header_count
@@ -97,10 +98,9 @@ class Site:
 
     def admit(self, exchange: Exchange, peer: Peer) -> Destination:
         """Make sense of a request's address; where it goes, or the error that it is."""
-        if exchange.head.repeated:
-            known = exchange.head.memo
-            if isinstance(known, Admitted) and known.routes is self._routes:
-                return self._admit_again(exchange, known)
+        known = exchange.head.memo
+        if known is not None and known.routes is self._routes:
+            return self._admit_again(exchange, known)
         target = exchange.target
         host = exchange.named.get(b"host")
         name = self._hosts.get(host)
@@ -145,7 +145,7 @@ class Site:
         exchange.rest = known.rest
         exchange.client_ip = known.client_ip
         exchange.forwarding = known.forwarding
-        exchange.prefixes = known.prefixes
+        exchange.repeats = known
         exchange.request_id = request_id = self._ids.next()
         exchange.trace = self._trace(request_id)
         if self.draining:
@@ -163,7 +163,7 @@ class Site:
             trace_id = b""
         trace = named.get(b"traceparent")
         if trace is not None and valid_traceparent(trace):
-            exchange.trace = b"\r\ntraceparent: %b\r\n" % trace
+            exchange.trace = b"traceparent: %b\r\n" % trace
         else:
             if b"tracestate" in named:
                 exchange.drop(b"tracestate")  # Trace Context, 4.3: it belongs to another trace
@@ -171,10 +171,9 @@ class Site:
         peer.introduce(exchange)
 
     def _trace(self, trace_id: bytes) -> bytes:
-        """What follows the request id in a head for the next hop, see `Exchange.trace`."""
-        if not self._trace_flags:
-            return b"\r\n"
-        return b"\r\ntraceparent: %b\r\n" % start_trace(trace_id, self._trace_flags)
+        """The traceparent line of a request that came without one."""
+        flags = self._trace_flags
+        return start_trace(trace_id, flags) if flags else b""
 
     def _without_route(self, exchange: Exchange, found: MethodNotAllowed | None) -> Destination:
         if found is not None:
@@ -195,15 +194,13 @@ class Site:
         return GatewayError(404, "unknown_service", message, fault="client")
 
 
-class Admitted:
-    """What was made of the address of a request that is repeated on its connection.
+class Admitted(Repeats):
+    """What was made of the address of a request that is repeated on its connection."""
 
-    :ivar prefixes: the heads sent on, up to the request id, by instance.
-    """
-
-    __slots__ = ("client_ip", "forwarding", "host", "path", "prefixes", "rest", "route", "routes")
+    __slots__ = ("client_ip", "forwarding", "host", "path", "rest", "route", "routes")
 
     def __init__(self, exchange: Exchange, routes: RouteTable[Route], route: Route) -> None:
+        super().__init__()
         self.host = exchange.host
         self.path = exchange.path
         self.rest = exchange.rest
@@ -211,7 +208,6 @@ class Admitted:
         self.forwarding = exchange.forwarding
         self.routes = routes
         self.route = route
-        self.prefixes: dict[Instance, bytes] = {}
 
 
 @implementer(interfaces.IProtocolFactory)

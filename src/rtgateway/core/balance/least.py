@@ -36,27 +36,24 @@ class LeastLoad:
         """The candidate with the lowest score."""
         # This runs for every request of most gateways: one loop, few operations. With equal
         # weights turns are a position; the first different weight leads to the general case.
-        count = len(candidates)
         best = candidates[0]
-        if count == 1:
+        if len(candidates) == 1:
             return best
         weight = best.weight
         request = 1000 / weight
+        turn = self._turn
+        winner = 0
         lowest = inf
-        index = self._turn
-        for _ in range(count):
-            if index >= count:
-                index = 0
-            candidate = candidates[index]
-            index += 1
+        for index, candidate in enumerate(candidates):
             if candidate.weight != weight:
                 return self._pick_weighted(candidates)
             score = candidate.inflight * request + candidate.latency // 0.001
-            if score < lowest:
+            # Of equals, the first behind the last winner; if there is none, the first of all.
+            if score < lowest or (score == lowest and winner < turn <= index):
                 best = candidate
                 lowest = score
-                # The next search starts behind the winner: that is what makes equals take turns.
-                self._turn = index
+                winner = index
+        self._turn = winner + 1
         return best
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import httptools
 
@@ -28,7 +29,9 @@ _UNKNOWN_METHOD = re.compile("Invalid method|Expected space after method")
 _OTHER_VERSION = re.compile(rb"[^ ]+ [^ ]+ HTTP/(?!1\.[01])[0-9]\.[0-9]\r\n")
 
 _WRITTEN_HERE = (
-    HOP_BY_HOP | FORWARDING_FIELDS | {b"host", b"content-length", b"x-request-id", b"traceparent"}
+    HOP_BY_HOP
+    | FORWARDING_FIELDS
+    | {b"host", b"content-length", b"x-request-id", b"traceparent", b"x-rtgateway-mirror"}
 )
 """Request fields that are made anew for the next hop, or end at this one."""
 
@@ -53,6 +56,7 @@ class RequestHead:
     :ivar lines: the header lines in the order received.
     :ivar named: the values of the fields that steer the gateway, by lower-cased name. One that
         stands twice is joined by a comma (RFC 9110, 5.3), which is what none of them may hold.
+    :ivar to_head: it is a HEAD request: its answer has no body, whatever it announces.
     :ivar version: 10 or 11.
     :ivar length: bytes of the body, 0 if there is none, -1 if it is chunked.
     :ivar passed_on: the header lines that go on to the next hop as they are.
@@ -72,15 +76,17 @@ class RequestHead:
         "plain",
         "repeated",
         "target",
+        "to_head",
         "version",
     )
 
     def __init__(self, method: bytes, target: bytes, version: int, lines: list[Line]) -> None:
         self.method = method
+        self.to_head = method == b"HEAD"
         self.target = target
         self.version = version
         self.repeated = False
-        self.memo: object = None
+        self.memo: Any = None
         self.lines = lines
         self.named = named = named_fields(lines)
         self.passed_on = passed_on(lines, named.get(b"connection"))

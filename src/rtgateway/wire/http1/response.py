@@ -46,6 +46,8 @@ class ResponseHead:
     :ivar length: bytes of the body; -1 chunked; -2 until the connection ends (RFC 9112, 6.3).
     :ivar announced: the Content-Length field as a number, or -1 where there is none; differs from
         ``length`` for answers without a body (HEAD, 304).
+    :ivar memo: room for what `gateway.relay` makes of it: the head for most clients, in front of
+        the request id and behind it.
     """
 
     __slots__ = (
@@ -53,6 +55,7 @@ class ResponseHead:
         "keep_alive",
         "length",
         "lines",
+        "memo",
         "named",
         "passed_on",
         "status",
@@ -63,6 +66,7 @@ class ResponseHead:
         version, status, first_line = status_line
         self.version = version
         self.status = status
+        self.memo: tuple[bytes, bytes] | None = None
         self.lines = lines
         self.named = named = named_fields(lines)
         self.passed_on = first_line + passed_on(lines, named.get(b"connection"))
@@ -128,6 +132,8 @@ class ResponseParser(Heads):
         self.to_head = False
         self._parser = httptools.HttpResponseParser(self)
         self._whole = False
+        self._last = b""
+        self._last_head: ResponseHead | None = None
 
     def on_headers_complete(self) -> None:
         self._complete = True
@@ -140,6 +146,15 @@ class ResponseParser(Heads):
 
         :raises UpstreamFailed: the stream is not HTTP; it can't be used any further.
         """
+        known = self._last_head
+        if (
+            known is not None
+            and data.startswith(self._last)
+            and not (self.to_head or self._partial)
+        ):
+            # The same head as before on this connection: it means the same.
+            self.rest = data[len(self._last) :]
+            return known
         end = -1 if self._partial else data.find(END) + 4
         if end <= 3:
             data, end = self._gather(data)
@@ -152,6 +167,8 @@ class ResponseParser(Heads):
         self.rest = data[end:]
         known = _recent_answers.get(data[:end])
         if known is not None and not self.to_head:
+            self._last = data[:end]
+            self._last_head = known
             return known
         # Most answers come whole in one read. Then llhttp sees the body too (it only counts it)
         # and is ready for the next message; else it is replaced. 1xx heads come in twos.
