@@ -129,7 +129,7 @@ class UpstreamFailed(GatewayError):
 class UpstreamTimeout(GatewayError):
     """An instance did not answer in time.
 
-    :ivar phase: ``connect``, ``first_byte`` or ``between_bytes``.
+    :ivar phase: ``connect``, ``first_byte``, ``between_bytes``, or ``request`` for all of it.
     :ivar kind: ``connect`` while there was no connection yet, else ``timeout``.
     """
 

@@ -334,6 +334,63 @@ async def test_the_time_of_the_whole_request(world: World) -> None:
     await world.at_rest(gateway)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"concurrency": {"limit": 1}}, {"pool": {"connections": 1}}], ids=["room", "pool"]
+)
+@pytest_twisted.ensureDeferred
+async def test_the_time_of_the_whole_request_in_a_queue(
+    world: World, settings: dict[str, Any]
+) -> None:
+    """Waiting for a place is part of it, and nobody's failure."""
+    silent = await world.upstream()
+    gateway = await world.gateway(
+        {"instances": [silent.url], **settings},
+        timeouts={"request": "1s"},
+        routes=[{"path": "/first", "service": "main", "timeouts": {"request": 0}}],
+    )
+    first = await world.client(gateway, get("/first"))
+    await silent.request()
+    began = monotonic()
+    client = await world.client(gateway, get())
+    assert (await client.answer()).status == 504
+    assert 0.95 <= monotonic() - began < 2.5
+    silent.connections[0].send(with_length(b"ok"))
+    assert (await first.answer()).status == 200
+    await world.at_rest(gateway)
+    (instance,) = gateway.service.instances()
+    assert instance.breaker.stats().failed_calls == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_time_of_the_whole_request_in_a_slow_upload(world: World) -> None:
+    """The body's way is part of it."""
+    silent = await world.upstream()
+    gateway = await gateway_for(world, silent, timeouts={"request": "500ms"})
+    client = await world.client(
+        gateway, b"PUT /api/main/ HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
+    )
+    began = monotonic()
+    assert (await client.answer()).status == 504
+    assert 0.45 <= monotonic() - began < 2
+    await world.at_rest(gateway)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_answer_of_an_instance_says_more_than_our_own(world: World) -> None:
+    """The next try finds no connection: the client gets the 503 that it had, not ours."""
+    busy, full = await world.upstream(BUSY), await world.upstream()
+    pool = {"connections": 1, "queue": 0}
+    gateway = await world.gateway(service(full, busy, pool=pool), proxy_headers=True)
+    first = await world.client(gateway, get())
+    await full.request()
+    client = await world.client(gateway, get())
+    answer = await client.answer()
+    assert (answer.status, answer.body, attempts(answer)) == (503, b"busy", 2)
+    full.connections[0].send(with_length(b"ok"))
+    assert (await first.answer()).status == 200
+    await world.at_rest(gateway)
+
+
 @pytest_twisted.ensureDeferred
 async def test_the_budget(world: World) -> None:
     """Without a budget nothing is tried again, and it is counted."""

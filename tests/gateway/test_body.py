@@ -108,14 +108,17 @@ class RequestBodyTests(SynchronousTestCase):
         body.received(b"one ")
         body.attach(self.sink)
         body.received(b"two ")
-        body.detach()
+        body.detach(FakeSink())  # one that had it before, and says so late
+        body.received(b"more ")
+        self.assertIn(b"more ", self.sink.taken)
+        body.detach(self.sink)
         body.received(b"three ")
         second = FakeSink()
         self.assertTrue(body.repeatable)
         second.taken = body.attach(second)
         body.received(b"four")
-        self.assertEqual(second.taken, b"one two three four")
-        self.assertEqual(self.sink.taken, b"two ")
+        self.assertEqual(second.taken, b"one two more three four")
+        self.assertEqual(self.sink.taken, b"two more ")
 
     def test_no_second_attempt_for_a_large_one(self) -> None:
         """What is passed on and was not kept is gone."""
@@ -152,7 +155,7 @@ class RequestBodyTests(SynchronousTestCase):
         body.received(b"one ")
         for text in (b"one ", b"one two ", b"one two two "):
             self.assertEqual(body.attach(self.sink), text)
-            body.detach()
+            body.detach(self.sink)
             body.received(b"two ")
         self.assertTrue(body.repeatable)
 
@@ -188,7 +191,7 @@ class RequestBodyTests(SynchronousTestCase):
         body.hold(5)
         body.attach(self.sink)
         body.received(b"one ")
-        body.detach()
+        body.detach(self.sink)
         body.received(b"two ")
         self.assertTrue(self.source.paused)
         self.assertEqual(body.attach(self.sink), b"one two ")

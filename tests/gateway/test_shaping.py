@@ -97,7 +97,7 @@ def exchange(*lines: str, method: str = "GET") -> Exchange:
     assert head is not None
     made = Exchange(cast("Any", FakeClient()), head, 0.0)
     made.client_ip, made.host, made.path, made.rest = "192.0.2.1", b"test", b"/x", b"/x?q"
-    made.forwarding, made.request_id, made.trace = b"X-Forwarded-Proto: https\r\n", b"1", b"\r\n"
+    made.forwarding, made.request_id, made.trace = b"X-Forwarded-Proto: https\r\n", b"1", b""
     made.route = cast("Any", SimpleNamespace(preserve_host=False))
     if head.length:
         made.body = RequestBody(cast("Any", made.client), head.length)
@@ -404,7 +404,7 @@ class MirrorTests(ShapingTestCase):
         self.assertEqual(copy.trailers, [(b"X-Sum", b"1")])
         for _ in range(2):
             self.assertEqual(copy.attach(cast("Any", None)), b"one two")
-            copy.detach()
+            copy.detach(cast("Any", None))
         self.counts(mirror, sent=1)
 
     def test_a_body_that_came_with_its_head(self) -> None:

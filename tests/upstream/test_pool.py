@@ -164,7 +164,7 @@ class Pools(RuleBasedStateMachine):
         if broken:
             connection.close()
         else:
-            self.pool.release(cast(Connection, connection))
+            self.pool.release(cast(Connection, connection), self.now)
 
     @precondition(lambda self: any(each.waits for each in self.requests))
     @rule(data=st.data())
@@ -278,14 +278,14 @@ class ReuseTests(SynchronousTestCase):
         """So that those that are not needed grow old and are closed."""
         connections = [self.lend() for _ in range(3)]
         for connection in connections:
-            self.pool.release(connection)
+            self.pool.release(connection, 0.0)
         self.assertEqual([self.pool.take() for _ in range(3)], connections[::-1])
         self.assertIsNone(self.pool.take())
 
     def test_what_is_stale_is_closed_and_not_lent(self) -> None:
         old, new = self.lend(), self.lend()
-        self.pool.release(old)
-        self.pool.release(new)
+        self.pool.release(old, 0.0)
+        self.pool.release(new, 0.0)
         new.stale = True
         self.assertIs(self.pool.take(), old)
         self.assertTrue(new.closed)
@@ -301,7 +301,7 @@ class ReuseTests(SynchronousTestCase):
         """The one that idles longest makes room."""
         connections = [self.lend() for _ in range(3)]
         for connection in connections:
-            self.pool.release(connection)
+            self.pool.release(connection, 0.0)
         fresh = self.lend()
         self.assertNotIn(fresh, connections)
         self.assertEqual([each.closed for each in connections], [True, False, False])

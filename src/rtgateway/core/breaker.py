@@ -140,6 +140,7 @@ class Breaker:
         self._unjittered = 0.0
         self._open_for = 0.0
         self._voided = _NO_PERMIT
+        self.open_until = 0.0
         self.generation = _NO_PERMIT
         self._enter("closed" if settings.enabled else "disabled")
 
@@ -200,6 +201,11 @@ class Breaker:
         return max(now, self.open_until)
 
     # -- what an operator does --------------------------------------------------------------------
+
+    def hasten(self, seconds: float) -> None:
+        """An open breaker may be probed ``seconds`` after it has opened, if not sooner."""
+        if self.state == "open":
+            self.open_until = min(self.open_until, self.since + seconds)
 
     def reset(self, now: float) -> None:
         """Back to the start: closed (or disabled, if so configured), nothing held against it."""

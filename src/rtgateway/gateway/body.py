@@ -156,8 +156,10 @@ class RequestBody:
         self._source.resume_reading()
         return payload
 
-    def detach(self) -> None:
-        self._sink = None
+    def detach(self, sink: BodySink) -> None:
+        # An answer that was held is given up after the next instance got the body.
+        if self._sink is sink:
+            self._sink = None
 
     def pause(self) -> None:
         self._source.pause_reading()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rtgateway.errors import GatewayError
 from rtgateway.gateway.body import BodySource, RequestBody
 from rtgateway.wire.http1 import RequestHead, ResponseHead
 from rtgateway.wire.lines import Field, Line
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rtgateway.upstream.instance import Instance
     from rtgateway.upstream.service import Service
 
-__all__ = ["VIA", "Client", "Exchange", "Pausable"]
+__all__ = ["VIA", "Client", "Exchange", "Pausable", "Repeats"]
 
 
 class Pausable(Protocol):
@@ -45,9 +46,32 @@ class Client(BodySource, Protocol):
         """Break the connection so that the client sees its answer cut off."""
         ...
 
+    def interrupt(self, error: GatewayError) -> None:
+        """Raise ``error`` where the exchange waits."""
+        ...
+
     def done(self, exchange: Exchange) -> None:
         """The exchange is over and observed."""
         ...
+
+
+class Repeats:
+    """What is remembered of a request that is repeated on its connection.
+
+    All its exchanges share it. They have no body, and no fields but those that are passed on as
+    they are.
+
+    :ivar prefixes: the heads sent on, up to the request id, by instance.
+    :ivar identity: who asks, as long as that is valid (`gateway.auth`).
+    :ivar log_texts: parts of a log line, by how a request came out (`observe.log_lines`).
+    """
+
+    __slots__ = ("identity", "log_texts", "prefixes")
+
+    def __init__(self) -> None:
+        self.prefixes: dict[Instance, bytes] = {}
+        self.identity: Identity | None = None
+        self.log_texts: dict[str, tuple[str, str]] = {}
 
 
 class Exchange:
@@ -59,9 +83,8 @@ class Exchange:
     :ivar host: the Host field, or what an absolute target says.
     :ivar client_ip: the peer, or whom a trusted proxy speaks for.
     :ivar forwarding: the X-Forwarded-* and Forwarded lines for the next hop.
-    :ivar prefixes: where `head_for` remembers its work, if this request is one that is repeated.
-    :ivar trace: what follows the request id in the head for the next hop: the end of its line and,
-        unless tracing is off, the traceparent line.
+    :ivar repeats: what the request has in common with others, if it is one that is repeated.
+    :ivar trace: the traceparent line for the next hop, empty if tracing is off.
     :ivar service: who is to answer, and ``chosen``: which of its instances was asked last.
     :ivar attempts: how many times an instance was asked; ``answered``: one of them has.
     :ivar answer_lines: header lines for the client besides those of the answer.
@@ -94,7 +117,7 @@ class Exchange:
         "method",
         "named",
         "path",
-        "prefixes",
+        "repeats",
         "request_id",
         "rest",
         "route",
@@ -125,8 +148,8 @@ class Exchange:
         self.version = head.version
         self.named = head.named
         self.keep_alive = head.keep_alive
-        self.to_head = head.method == b"HEAD"
-        self.prefixes: dict[Instance, bytes] | None = None
+        self.to_head = head.to_head
+        self.repeats: Repeats | None = None
         self.started = started
         self.first_byte = 0.0
         self.finished = 0.0
@@ -188,22 +211,22 @@ class Exchange:
 
     def head_for(self, instance: Instance) -> bytes:
         """The request head for ``instance``: the client's fields, without those of its hop."""
-        prefixes = self.prefixes
-        if prefixes is None:
-            prefix = self._prefix(instance)
-        else:
-            prefix = prefixes.get(instance, b"")
-            if not prefix:
-                prefix = prefixes[instance] = self._prefix(instance)
-        head = b"%b%b%b%b" % (prefix, self.request_id, self.trace, VIA[self.version])
+        repeats = self.repeats
+        if repeats is not None:
+            prefix = repeats.prefixes.get(instance)
+            if prefix is None:
+                prefix = repeats.prefixes[instance] = self._prefix(instance)
+            return b"".join((prefix, self.request_id, b"\r\n", self.trace, _LAST[self.version]))
+        more = b""
         if self.body is not None:
-            head += self._framing(self.body)
+            more = self._framing(self.body)
         elif b"content-length" in self.named:
             # RFC 9110, 8.6: an empty body is not the same as none to every service.
-            head += b"Content-Length: 0\r\n"
+            more = b"Content-Length: 0\r\n"
         if b"te" in self.named and self.takes_trailers:
-            head += b"TE: trailers\r\nConnection: TE\r\n"
-        return head + b"\r\n"
+            more += b"TE: trailers\r\nConnection: TE\r\n"
+        prefix, via = self._prefix(instance), VIA[self.version]
+        return b"".join((prefix, self.request_id, b"\r\n", self.trace, via, more, b"\r\n"))
 
     def _prefix(self, instance: Instance) -> bytes:
         """The head for ``instance`` up to the request id, which no other request has."""
@@ -223,6 +246,9 @@ class Exchange:
             return b"Transfer-Encoding: chunked\r\n"
         return b"Content-Length: %d\r\n" % body.length
 
+    def interrupt(self, error: GatewayError) -> None:
+        self.client.interrupt(error)
+
     def interim(self, head: ResponseHead) -> None:
         """Pass on a 1xx answer (RFC 9110, 15.2), unless the client could not read it."""
         if self.version != 11 or (head.status == 100 and b"expect" not in self.named):
@@ -235,3 +261,5 @@ class Exchange:
 
 # RFC 9110, 7.6.3: with the version of the message that was received.
 VIA = {11: b"Via: 1.1 rtgateway\r\n", 10: b"Via: 1.0 rtgateway\r\n"}
+_LAST = {version: via + b"\r\n" for version, via in VIA.items()}
+"""The end of a head."""

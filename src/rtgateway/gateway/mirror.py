@@ -265,6 +265,9 @@ class MirrorCall:
         """The head that the route would send to ``instance``, marked as a copy."""
         return self._exchange.head_for(instance)[:-2] + _MARK
 
+    def interrupt(self, error: GatewayError) -> None:
+        """Its plan has no limit on the whole that could."""
+
     def interim(self, head: ResponseHead) -> None:
         """Dropped, as the answer behind it."""
 
@@ -306,7 +309,7 @@ class _WholeBody:
     def attach(self, sink: BodySink) -> bytes:
         return self._payload
 
-    def detach(self) -> None: ...
+    def detach(self, sink: BodySink) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
 

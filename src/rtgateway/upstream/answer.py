@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rtgateway.errors import GatewayError
@@ -20,19 +21,37 @@ class Answer:
     """What an instance answered.
 
     :ivar body: the whole body if ``complete``, else the part that came with the head.
+    :ivar came: when the head came, in seconds of the monotonic clock.
     :ivar trailers: trailer fields, once complete.
     """
 
-    __slots__ = ("_attempt", "_broken", "_connection", "body", "complete", "head", "trailers")
+    __slots__ = (
+        "_attempt",
+        "_broken",
+        "_connection",
+        "body",
+        "came",
+        "complete",
+        "head",
+        "trailers",
+    )
 
-    def __init__(self, connection: Connection, head: ResponseHead) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        head: ResponseHead,
+        body: bytes = b"",
+        complete: bool = False,
+        came: float = 0.0,
+    ) -> None:
         self._attempt: Attempt | None = None
         self._broken: GatewayError | None = None
         self._connection = connection
         self.head = head
-        self.body = b""
-        self.complete = False
-        self.trailers: list[tuple[bytes, bytes]] = []
+        self.body = body
+        self.complete = complete
+        self.came = came
+        self.trailers: Sequence[tuple[bytes, bytes]] = ()
 
     def stream_to(self, sink: PayloadSink) -> Waiter[bytes]:
         """Hand the rest of the body to ``sink`` as it comes.

@@ -49,6 +49,9 @@ class Attempt:
         self.started = self.asked = now
         self._connection: Connection | None = None
         instance.inflight += 1
+        if not instance.waiting:
+            instance.heard = now
+        instance.waiting += 1
         service.inflight += 1
         breaker = instance.breaker
         if breaker.state == "closed":
@@ -65,12 +68,12 @@ class Attempt:
         connection = self._connection = self.instance.pool.take()
         return connection
 
-    async def connect(self, patience: Patience) -> Connection:
-        """A connection that nobody has used; waits for room, and for it to be made.
+    async def connect(self, patience: Patience, *, fresh: bool = False) -> Connection:
+        """A connection; waits for room, and for it to be made.
 
         :raises GatewayError: there is none.
         """
-        connection = await self.instance.pool.borrow(patience.connect, self.started)
+        connection = await self.instance.pool.borrow(patience.connect, self.started, fresh=fresh)
         self._connection = connection
         self.asked = monotonic()
         return connection
@@ -80,7 +83,10 @@ class Attempt:
     def answered(self, answer: Answer, now: float) -> None:
         """The head of an answer is in; if that is all of it, the attempt is over."""
         instance = self.instance
-        self.seconds = seconds = now - self.started
+        # How long making a connection took says more about this gateway than about the instance.
+        self.seconds = seconds = now - self.asked
+        instance.waiting -= 1
+        instance.heard = now
         instance.answered(seconds)
         status = answer.head.status
         if status >= 429:
@@ -108,11 +114,14 @@ class Attempt:
         if self._connection is not None:
             self._connection.abort()
         now = monotonic()
-        self.seconds = now - self.started
+        self.instance.waiting -= 1
+        self.seconds = now - self.asked
         if isinstance(error, UpstreamTimeout) and error.kind == "timeout":
             # Who does not answer is slow, and balancing ought to know.
             self.instance.answered(self.seconds)
-        self._blame(error, now)
+        # Who had not been asked yet when the time of the whole request was over is not to blame.
+        if self._connection is not None or getattr(error, "phase", "") != "request":
+            self._blame(error, now)
         self.over(now)
 
     def endless(self) -> None:

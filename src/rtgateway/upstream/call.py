@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from rtgateway.core.retry import RetryPolicy
+from rtgateway.errors import GatewayError
 from rtgateway.upstream.instance import Instance
 from rtgateway.wire.http1 import ResponseHead
 
@@ -37,7 +38,10 @@ class Body(Protocol):
         """Send what comes from now on to ``sink``; returns the payload that has come already."""
         ...
 
-    def detach(self) -> None: ...
+    def detach(self, sink: BodySink) -> None:
+        """Send nothing more to ``sink``; nothing happens if another has been attached since."""
+        ...
+
     def pause(self) -> None: ...
     def resume(self) -> None: ...
 
@@ -109,6 +113,10 @@ class Call(Protocol):
 
     def head_for(self, instance: Instance) -> bytes:
         """The request head to send to ``instance``, with its blank line."""
+        ...
+
+    def interrupt(self, error: GatewayError) -> None:
+        """Raise ``error`` where the call waits, whatever it waits for."""
         ...
 
     def interim(self, head: ResponseHead) -> None:

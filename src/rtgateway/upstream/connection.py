@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Connection"]
 
 _NEVER = float("inf")
+_LOOKED_AT = 1.0
+"""Seconds within which the sweep looks at a connection even if it does not know of a deadline."""
 _LINGER = 2.0
 """Seconds for an instance to take a last rest and, under TLS, to say goodbye."""
 _MAX_INTERIM = 16
@@ -53,7 +55,8 @@ class Connection(Protocol):
         self._call: Call | None = None
         self._patience: Patience
         self._between_bytes = 0.0
-        self._waiter: Waiter[Answer] | Waiter[bytes] | None = None
+        # Of an `Answer` until its head is in, of ``bytes`` while it is streamed.
+        self._waiter: Waiter[Any] | None = None
         self._answer: Answer | None = None
         self._decoder: BodyDecoder | None = None
         self._sink: PayloadSink | None = None
@@ -73,7 +76,8 @@ class Connection(Protocol):
         self._heard = False
         self._parser.to_head = call.to_head
         self._receive = self._while_head
-        self.deadline = now + patience.first_byte
+        first_byte = patience.first_byte
+        self.deadline = now + first_byte
         waiter: Waiter[Answer] = Waiter()
         self._waiter = waiter
         body = call.body
@@ -84,6 +88,8 @@ class Connection(Protocol):
             self._sending = not body.ended
             if self._sending:
                 self.deadline = _NEVER
+        if first_byte < _LOOKED_AT:
+            self.pool.hurry(self, now)
         self.transport.write(head)
         return waiter
 
@@ -171,19 +177,18 @@ class Connection(Protocol):
             head = self._interim(head)
         if head is None:
             return
+        now = monotonic()
         rest = parser.rest
         length = head.length
-        answer = Answer(self, head)
         if length == len(rest):
-            answer.body = rest
-            answer.complete = True
-            waiter = cast("Waiter[Answer]", self._waiter)
-            self._release(head.keep_alive)
-            waiter.succeed(answer)
+            waiter = self._waiter
+            assert waiter is not None
+            self._release(head.keep_alive, now)
+            waiter.succeed(Answer(self, head, rest, True, now))
         elif 0 <= length < len(rest):
             raise UpstreamFailed("it sent bytes behind the end of its answer")
         else:
-            self._begin_streaming(answer, rest)
+            self._begin_streaming(Answer(self, head, came=now), rest)
 
     def _interim(self, head: ResponseHead | None) -> ResponseHead | None:
         """Pass on 1xx answers; the head of the real one if it came with them."""
@@ -199,7 +204,8 @@ class Connection(Protocol):
         return head
 
     def _begin_streaming(self, answer: Answer, rest: bytes) -> None:
-        waiter = cast("Waiter[Answer]", self._waiter)
+        waiter = self._waiter
+        assert waiter is not None
         decoder = decoder_for(answer.head.length, self._trailer_bytes)
         if rest:
             answer.body = decoder.feed(rest)
@@ -208,7 +214,7 @@ class Connection(Protocol):
                 raise UpstreamFailed("it sent bytes behind the end of its answer")
             answer.complete = True
             answer.trailers = decoder.trailers
-            self._release(answer.head.keep_alive)
+            self._release(answer.head.keep_alive, answer.came)
             waiter.succeed(answer)
             return
         self._waiter = None
@@ -216,7 +222,7 @@ class Connection(Protocol):
         self._decoder = decoder
         self._receive = self._while_body
         self._between_bytes = self._patience.between_bytes
-        self.deadline = monotonic() + self._between_bytes
+        self.deadline = answer.came + self._between_bytes
         waiter.succeed(answer)
         if self._sink is None and self._answer is answer:
             # Nobody reads yet (something is awaited in between): the kernel keeps the rest.
@@ -232,13 +238,17 @@ class Connection(Protocol):
         return waiter
 
     def _while_body(self, data: bytes) -> None:
-        decoder = cast("BodyDecoder", self._decoder)
+        decoder, sink = self._decoder, self._sink
+        assert decoder is not None
         payload = decoder.feed(data)
         if not decoder.done:
             if not self._paused:
                 self.deadline = monotonic() + self._between_bytes
-            if payload:
-                cast("PayloadSink", self._sink).payload(payload)
+            if payload and sink is not None:
+                sink.payload(payload)
+            elif payload:
+                # Paused, but TLS hands over whatever it has decrypted.
+                cast("Answer", self._answer).body += payload
             return
         if decoder.rest:
             raise UpstreamFailed("it sent bytes behind the end of its answer")
@@ -246,27 +256,31 @@ class Connection(Protocol):
 
     def _complete(self, last: bytes) -> None:
         answer, decoder = cast("Answer", self._answer), cast("BodyDecoder", self._decoder)
-        waiter = cast("Waiter[bytes]", self._waiter)
+        waiter = self._waiter
         answer.complete = True
         answer.trailers = decoder.trailers
+        if waiter is None:
+            # Nobody reads yet: now it is one that has come whole.
+            answer.body += last
         self._answer = self._decoder = self._sink = None
         if self._paused:
             self._paused = False
             self.transport.resumeProducing()
-        self._release(answer.head.keep_alive)
+        self._release(answer.head.keep_alive, monotonic())
         answer.ended(None)
-        waiter.succeed(last)
+        if waiter is not None:
+            waiter.succeed(last)
 
-    def _release(self, keep_alive: bool) -> None:
+    def _release(self, keep_alive: bool, now: float) -> None:
         """The answer is complete: back into the pool, or closed."""
         call, self._call = self._call, None
         self._waiter = None
         self.served += 1
         if call is not None and call.body is not None:
-            call.body.detach()
+            call.body.detach(self)
         if keep_alive and not (self._sending or self._blocked):
             self._receive = self._while_idle
-            self.pool.release(self)
+            self.pool.release(self, now)
         else:
             self._retire()
 
@@ -365,7 +379,7 @@ class Connection(Protocol):
         self.pool.forget(self)
         self.transport.abortConnection()
         if call is not None and call.body is not None:
-            call.body.detach()
+            call.body.detach(self)
         if answer is not None:
             answer.ended(error)
         if waiter is not None:

@@ -26,6 +26,9 @@ __all__ = ["CheckTarget", "HealthCheck", "HealthChecks"]
 
 log = Logger()
 
+_LATE = 0.05
+"""Seconds by which a check may end late and still say something about what it checked."""
+
 Settings = config.HealthCheck | config.DependencyCheck
 S = TypeVar("S", config.HealthCheck, config.DependencyCheck)
 
@@ -122,6 +125,10 @@ class HealthCheck(Generic[S]):
         settings = self.settings
         interval = settings.interval * (1 + settings.jitter * (2 * self._random() - 1))
         self._wait(max(0.0, interval - self.last_duration))
+        if not outcome.passed and self.last_duration > settings.timeout * 1.25 + _LATE:
+            # A check never takes that long: it was the gateway that had no time.
+            log.debug("Health check of {it}: too late to judge", it=self._label)
+            return
         if outcome.passed:
             changed = self.health.passed(now)
         else:

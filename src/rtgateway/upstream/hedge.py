@@ -19,13 +19,17 @@ from rtgateway.upstream.attempt import Attempt
 from rtgateway.upstream.call import Call, Patience, Plan
 
 if TYPE_CHECKING:
+    from rtgateway.upstream.instance import Instance
     from rtgateway.upstream.service import Service
 
 __all__ = ["Race"]
 
 
 class Race:
-    """The tries of one request that run at the same time."""
+    """The tries of one request that run at the same time.
+
+    :ivar tried: the instances that were asked.
+    """
 
     __slots__ = (
         "_call",
@@ -36,6 +40,7 @@ class Race:
         "_service",
         "_tasks",
         "_winner",
+        "tried",
     )
 
     def __init__(self, service: Service, call: Call, plan: Plan, patience: Patience) -> None:
@@ -47,6 +52,7 @@ class Race:
         self._tasks: list[Task] = []
         self._running = 0
         self._over = False
+        self.tried: tuple[Instance, ...] = ()
 
     async def run(self, first: Attempt, hedging: Hedging) -> tuple[Attempt, Answer]:
         """The first answer, and the attempt that brought it.
@@ -54,9 +60,9 @@ class Race:
         :raises GatewayError: no try has one; the error of the last.
         """
         service, call = self._service, self._call
-        quantile = service.quantile
+        quantile = service.quantiles.get(hedging.quantile)
         if quantile is None:
-            quantile = service.quantile = LatencyQuantile(hedging.quantile)
+            quantile = service.quantiles[hedging.quantile] = LatencyQuantile(hedging.quantile)
         self._enter(first)
         delay = hedging.delay(quantile.value)
         timer = service.clock.callLater(delay, self._hedge, first)
@@ -88,6 +94,7 @@ class Race:
 
     def _enter(self, attempt: Attempt) -> None:
         self._running += 1
+        self.tried += (attempt.instance,)
         trying = self._service.attempt(self._call, attempt, self._patience)
         task = Task(self._run(attempt, trying))
         self._tasks.append(task)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Availability", "Instance"]
 
 _NEVER = float("inf")
+_SILENCE = 0.1
+_MANY_TIMES = 8
+"""An instance is silent when it has answered nothing for so many seconds, and for so many times of
+what it usually takes."""
 
 
 class Availability(NamedTuple):
@@ -40,6 +44,9 @@ class Instance:
     :ivar draining: takes no new requests.
     :ivar source: who knows of it: ``static``, ``discovery`` or ``admin``.
     :ivar inflight: requests and streams it is serving for this gateway.
+    :ivar waiting: how many of those wait for the head of an answer.
+    :ivar heard: when it answered last, or, if that is later, when it was given something to answer
+        after it had nothing; monotonic seconds.
     :ivar streams: how many of those are event streams.
     :ivar limit: most requests in flight at once, 0 for any number.
     :ivar latency: seconds until the head of its answers, as a moving average.
@@ -64,6 +71,7 @@ class Instance:
         "failing",
         "failure_on",
         "health",
+        "heard",
         "host",
         "id",
         "inflight",
@@ -79,6 +87,7 @@ class Instance:
         "source",
         "streams",
         "turn",
+        "waiting",
         "weight",
     )
 
@@ -112,6 +121,8 @@ class Instance:
         self.draining = False
         self.health: HealthCheck[HealthCheckConfig] | None = None
         self.inflight = 0
+        self.waiting = 0
+        self.heard = 0.0
         self.streams = 0
         self.latency = 0.0
         self.last_latency: float | None = None
@@ -167,6 +178,11 @@ class Instance:
         self.last_latency = seconds
         self.latency = self._average(self.latency, seconds)
         self._timely = True
+
+    def silent(self, now: float) -> bool:
+        """Whether it has requests to answer and has answered none for unusually long."""
+        silence = now - self.heard
+        return self.waiting > 0 and silence > max(_SILENCE, _MANY_TIMES * self.latency)
 
     def measured_lately(self) -> bool:
         """Whether it has answered since this was asked last."""

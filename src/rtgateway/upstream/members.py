@@ -26,6 +26,8 @@ log = Logger()
 _NEVER = float("inf")
 _WARMING = 0.25
 """Seconds between two looks at the weight of an instance that warms up."""
+_LAST_RESORT = 1.0
+"""Seconds that a circuit stays open when no instance of a service is available."""
 _MOST = 1024
 """Instances of one service, however they came."""
 
@@ -40,7 +42,11 @@ class Members:
     :ivar instances: those that belong to the service.
     :ivar leaving: removed, but still busy with requests.
     :ivar candidates: those to choose from; the backups only if there is no other.
+    :ivar reserve: backups that are not needed at present.
     :ivar probing: half-open: they want a request, as far as their breakers allow.
+    :ivar silent: candidates that should have answered by now, while others do: what can't be
+        repeated is not given to them.
+    :ivar special: whether `probing` or `silent` has anybody.
     :ivar panicking: too few are available, so that all are candidates.
     :ivar look_again: when `refresh` is due.
     """
@@ -55,7 +61,10 @@ class Members:
         self.instances: tuple[Instance, ...] = ()
         self.leaving: tuple[Instance, ...] = ()
         self.candidates: tuple[Instance, ...] = ()
+        self.reserve: tuple[Instance, ...] = ()
         self.probing: tuple[Instance, ...] = ()
+        self.silent: tuple[Instance, ...] = ()
+        self.special = False
         self.panicking = False
         self.look_again = 0.0
         self._service = service
@@ -78,6 +87,7 @@ class Members:
         again = _NEVER
         able: list[Instance] = []
         probing: list[Instance] = []
+        resting: list[Instance] = []
         for instance in self.instances:
             if instance.ejection.until > now:
                 again = min(again, instance.ejection.until)
@@ -87,23 +97,35 @@ class Members:
             if breaker.state == "half_open":
                 probing.append(instance)
             elif breaker.state == "open":
-                if breaker.ready(now):
-                    probing.append(instance)
-                else:
-                    again = min(again, breaker.open_until)
+                resting.append(instance)
             elif breaker.state != "forced_open":
                 if instance.warm(now, self._slow_start):
                     again = min(again, now + _WARMING)
                 able.append(instance)
+        for instance in resting:
+            if not able and len(self.instances) > 1:
+                # Nobody else is there to spare clients this one: it is asked now and then.
+                instance.breaker.hasten(_LAST_RESORT)
+            if instance.breaker.ready(now):
+                probing.append(instance)
+            else:
+                again = min(again, instance.breaker.open_until)
+        if any(not each.backup for each in able):
+            probing = [each for each in probing if not each.backup]
         self.probing = tuple(probing)
+        self.special = bool(self.probing or self.silent)
         self.look_again = again
         self._choose_from(able)
 
     def _choose_from(self, able: Sequence[Instance]) -> None:
-        first = [each for each in self.instances if not each.backup]
+        # Who was taken out on purpose is not missing.
+        first = [
+            each for each in self.instances if each.nominal and not (each.backup or each.draining)
+        ]
         usable = [each for each in able if not each.backup]
         share = len(usable) / len(first) if first else 1.0
-        panicking = share < self._panic_threshold
+        # Backups are there for this.
+        panicking = share < self._panic_threshold and not any(each.backup for each in able)
         if panicking != self.panicking:
             self.panicking = panicking
             note = log.warn if panicking else log.info
@@ -115,12 +137,25 @@ class Members:
                 what="so all of them are asked" if panicking else "which is enough again",
             )
         if panicking:
-            usable = [
-                each
-                for each in first
-                if each.nominal and not each.draining and each.breaker.state != "forced_open"
-            ]
+            usable = [each for each in first if each.breaker.state != "forced_open"]
+            for each in set(usable).difference(able):
+                # Its weight is as old as its trouble, and may be that of a time when it had none.
+                each.weight = float(each.nominal)
         self.candidates = tuple(usable or able)
+        self.reserve = tuple(each for each in able if each.backup) if usable else ()
+
+    def listen(self, now: float) -> None:
+        """Find out who has fallen silent; called ten times a second.
+
+        Longer than that, an instance that hangs would be given as many requests as it takes for it
+        to have more of them than the others.
+        """
+        silent = tuple(each for each in self.candidates if each.silent(now))
+        if len(silent) == len(self.candidates):
+            silent = ()
+        if silent or self.silent:
+            self.silent = silent
+            self.special = bool(self.probing or silent)
 
     def soonest(self, now: float) -> float:
         """Seconds until an instance may be available again; 1 if nobody knows."""
@@ -149,8 +184,9 @@ class Members:
 
         :raises ValueError: it belongs already, or there are too many.
         """
-        if any(each.id == found.settings.id for each in self.instances):
-            raise ValueError(f"instance {found.settings.id} is there already")
+        id = found.settings.id
+        if any(each.id == id for each in self.instances):
+            raise ValueError(f"instance {id} is there already")
         if len(self.instances) >= _MOST:
             raise ValueError(f"a service has at most {_MOST} instances")
         instance = self._make(found, source)
@@ -201,8 +237,12 @@ class Members:
             else:
                 settings = wanted.pop(instance.id).settings
                 instance.nominal, instance.backup = settings.weight, settings.backup
+        first = not self.instances
         for each in list(wanted.values())[: _MOST - len(self.instances)]:
             self.add(each, "discovery", now)
+        if first:
+            for instance in self.instances:
+                instance.warmed_up()
         self.changed()
 
     # -- once a second ------------------------------------------------------------------------
@@ -222,6 +262,9 @@ class Members:
     def _eject_outliers(self, now: float) -> None:
         settings = self._outliers
         for instance in self.instances:
+            if instance.ejection.until > now:
+                # Calls that had begun before, and no reason to eject it once more.
+                instance.failing = 0
             if settings.consecutive_errors and instance.failing >= settings.consecutive_errors:
                 self._eject(instance, now, f"{instance.failing} gateway errors in a row")
         if now - self._judged_at < settings.interval:

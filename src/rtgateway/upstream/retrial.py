@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rtgateway.upstream.instance import Instance
     from rtgateway.upstream.service import Service
 
-__all__ = ["Remaining", "Retrial", "repeatable"]
+__all__ = ["Remaining", "Retrial", "TimeLimit", "repeatable"]
 
 _NEVER = float("inf")
 _STOP = -1.0
@@ -38,6 +38,21 @@ class Remaining:
         self.between_bytes = plan.between_bytes
 
 
+class TimeLimit:
+    """Ends a call when its time is over, whatever it waits for; the sweep looks at it."""
+
+    __slots__ = ("_call", "deadline")
+
+    def __init__(self, call: Call, deadline: float) -> None:
+        self._call = call
+        self.deadline = deadline
+
+    def expired(self, now: float) -> None:
+        """The time of the whole request is over (called by the sweep)."""
+        self.deadline = _NEVER
+        self._call.interrupt(UpstreamTimeout("request"))
+
+
 def repeatable(call: Call, policy: RetryPolicy) -> bool:
     """Whether doing ``call`` twice is the same as once (RFC 9110, 9.2.2), as far as configured."""
     if call.method in policy.methods:
@@ -49,16 +64,24 @@ class Retrial:
     """See the module.
 
     :param deadline: monotonic seconds after which the request has no time left.
+    :param tried: instances that were asked beside the one whose outcome it is (hedging).
     """
 
     __slots__ = ("_call", "_deadline", "_failure", "_held", "_plan", "_service", "_tried")
 
-    def __init__(self, service: Service, call: Call, plan: Plan, deadline: float) -> None:
+    def __init__(
+        self,
+        service: Service,
+        call: Call,
+        plan: Plan,
+        deadline: float,
+        tried: tuple[Instance, ...] = (),
+    ) -> None:
         self._service = service
         self._call = call
         self._plan = plan
         self._deadline = deadline
-        self._tried: tuple[Instance, ...] = ()
+        self._tried = tried
         # The last answer of an instance, kept (and its reading paused) until there is a better one.
         self._held: tuple[Answer, Instance] | None = None
         self._failure: GatewayError | None = None
@@ -75,20 +98,25 @@ class Retrial:
         try:
             while (delay := self._after(instance, outcome)) >= 0:
                 if delay:
-                    await deferLater(service.clock, delay)
+                    try:
+                        await deferLater(service.clock, delay)
+                    except UpstreamTimeout:
+                        break  # the time of the request is over
                 number = call.attempts + 1
                 try:
                     attempt = await service.begin(call, policy, self._tried)
                 except GatewayError as error:
                     if error.fault == "client":
                         raise
-                    break  # there is none to ask: what came before says more
+                    break  # nobody can be asked in time: what came before says more
                 service.retries[number] = service.retries.get(number, 0) + 1
                 instance = attempt.instance
                 stale = isinstance(self._failure, UpstreamFailed) and self._failure.reused
                 try:
                     outcome = await service.attempt(call, attempt, self._patience(), fresh=stale)
-                except (UpstreamFailed, UpstreamTimeout) as error:
+                except GatewayError as error:
+                    if error.fault == "client":
+                        raise
                     outcome = error
                 else:
                     if outcome.head.status not in policy.on.statuses:
@@ -121,10 +149,12 @@ class Retrial:
 
     def _after_failure(self, error: GatewayError) -> float:
         policy, call = self._plan.retry, self._call
-        if not isinstance(error, UpstreamFailed | UpstreamTimeout) or not error.retryable:
+        if not error.retryable or (call.body is not None and not call.body.repeatable):
             return _STOP
-        if call.body is not None and not call.body.repeatable:
-            return _STOP
+        if not isinstance(error, UpstreamFailed | UpstreamTimeout):
+            # No connection to be had at this one. Nothing was sent, and others may have room.
+            other = call.attempts < policy.attempts and self._service.has_other(self._tried)
+            return 0.0 if other else _STOP
         # Without a connection nothing was sent: that is safe to repeat whatever the method.
         if error.kind != "connect" and not repeatable(call, policy):
             return _STOP
@@ -141,6 +171,9 @@ class Retrial:
         if call.attempts >= policy.attempts or not repeatable(call, policy):
             return _STOP
         if body is not None and not body.repeatable:
+            return _STOP
+        if not answer.complete and self._service.full:
+            # What is held has the place that the next try would wait for.
             return _STOP
         delay = self._backoff()
         wanted = answer.head.named.get(b"retry-after")

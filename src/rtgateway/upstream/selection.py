@@ -55,15 +55,24 @@ class Selection:
         """The instance for ``call``; one of ``tried`` only if there is no other."""
         able = self._members.candidates
         if self._limited:
-            able = tuple(each for each in able if each.inflight < each.limit)
-        fresh = tuple(each for each in able if each not in tried) if tried else able
+            able = tuple(each for each in able if not self._full(each))
+        fresh = able
+        if tried:
+            fresh = tuple(each for each in able if each not in tried)
+            if not fresh:
+                # All others have failed this request, whatever they do for the next.
+                reserve = self._members.reserve
+                fresh = tuple(x for x in reserve if x not in tried and not self._full(x))
         for each in self._members.probing:
-            if each not in tried and each.breaker.ready(now):
+            if each not in tried and each.breaker.ready(now) and not self._full(each):
                 # A probe may well fail: better with a request that can be made again.
-                if not fresh or repeatable(call, policy) or _overdue(each, now):
+                last = call.attempts > 0 and call.attempts + 1 >= policy.attempts
+                again = repeatable(call, policy) and not last
+                if again or not fresh or _overdue(each, now):
                     return each
-                break
         able = fresh or able
+        if self._members.silent and not repeatable(call, policy):
+            able = tuple(each for each in able if each not in self._members.silent) or able
         if not able:
             return None
         if self._affinity is not None:
@@ -75,10 +84,25 @@ class Selection:
 
     def has_room(self) -> bool:
         """Whether some instance takes another request; who has none at all is told so at once."""
-        candidates = self._members.candidates
-        if not self._limited or not candidates:
+        members = self._members
+        if not self._limited or not members.candidates or self.spare(()):
             return True
-        return any(each.inflight < each.limit for each in candidates)
+        # Else one that has recovered would never be found to have, while the others are busy.
+        return any(
+            each.breaker.probes < each.breaker.settings.half_open_calls and not self._full(each)
+            for each in members.probing
+        )
+
+    def spare(self, busy: tuple[Instance, ...]) -> bool:
+        """Whether a candidate other than these takes another request."""
+        return any(each not in busy and not self._full(each) for each in self._members.candidates)
+
+    def backup(self, tried: tuple[Instance, ...]) -> bool:
+        """Whether a backup other than these is there for a request that all others have failed."""
+        return any(each not in tried and not self._full(each) for each in self._members.reserve)
+
+    def _full(self, instance: Instance) -> bool:
+        return self._limited and instance.inflight >= instance.limit
 
     def stick(self, call: Call) -> None:
         """Have the client come back to the instance that answered."""

@@ -22,14 +22,14 @@ from rtgateway.core.concurrency import GradientLimit
 from rtgateway.core.deadlines import Wheel
 from rtgateway.core.quantile import LatencyQuantile
 from rtgateway.core.retry import Conditions, RetryBudget, RetryPolicy
-from rtgateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
+from rtgateway.errors import GatewayError
 from rtgateway.upstream.answer import Answer
 from rtgateway.upstream.attempt import Attempt
 from rtgateway.upstream.call import Call, Patience, Plan
 from rtgateway.upstream.hedge import Race
 from rtgateway.upstream.instance import Instance
 from rtgateway.upstream.members import Make, Members
-from rtgateway.upstream.retrial import Remaining, Retrial, repeatable
+from rtgateway.upstream.retrial import Remaining, Retrial, TimeLimit, repeatable
 from rtgateway.upstream.selection import Selection
 from rtgateway.upstream.waiting_room import WaitingRoom
 
@@ -50,6 +50,8 @@ class Mirrored(Protocol):
     def dropped(self) -> int: ...
     @property
     def skipped(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
 
 
 class Service:
@@ -59,7 +61,7 @@ class Service:
     :param key: what consistent hashing looks at in a request; None for other strategies.
     :param affinity: the cookie that names a request's instance; None unless ``sticky``.
     :param breaker: one for the service as a whole, None for none.
-    :ivar quantile: of its latencies, once there is a route with hedging.
+    :ivar quantiles: of its latencies, one for each that routes with hedging ask for.
     :ivar plain: nothing but its instances has to know of a request.
     :ivar failure_on: what its breaker counts as a failure.
     :ivar inflight: requests and streams that are with its instances.
@@ -89,6 +91,7 @@ class Service:
         self.name = name
         self.settings = settings
         self.clock = clock
+        self._wheel = wheel
         self.random = random
         self.breaker = breaker
         self.members = Members(name, settings, make, on_leave)
@@ -104,7 +107,7 @@ class Service:
         self.budget = RetryBudget(budget) if budget.enabled else None
         self._balancer = balancer
         self._sticky = affinity is not None
-        self.quantile: LatencyQuantile | None = None
+        self.quantiles: dict[float, LatencyQuantile] = {}
         limits = settings.concurrency
         self._limit = limits.limit
         limited = bool(limits.per_instance)
@@ -151,6 +154,7 @@ class Service:
             "sent": sum(each.sent for each in self.mirrors),
             "dropped": sum(each.dropped for each in self.mirrors),
             "skipped": sum(each.skipped for each in self.mirrors),
+            "failed": sum(each.failed for each in self.mirrors),
         }
 
     # -- what an operator does; an unknown id is a KeyError -----------------------------------
@@ -202,11 +206,11 @@ class Service:
                 answer = await connection.ask(call, head, plan, attempt.asked)
             except BaseException as error:
                 attempt.failed(error)
-                if not isinstance(error, UpstreamFailed | UpstreamTimeout):
+                if not isinstance(error, GatewayError) or error.fault == "client":
                     raise
                 answer = await Retrial(self, call, plan, _NEVER).run(attempt.instance, error)
             else:
-                attempt.answered(answer, monotonic())
+                attempt.answered(answer, answer.came)
                 status = answer.head.status
                 if status >= 400 and status in policy.on.statuses:
                     answer = await Retrial(self, call, plan, _NEVER).run(attempt.instance, answer)
@@ -216,14 +220,25 @@ class Service:
 
     async def _forward_with_care(self, call: Call, plan: Plan) -> Answer:
         """The same where there is a limit on time or on requests in flight, or hedging."""
+        if not plan.request:
+            return await self._forward_within(call, plan, plan, _NEVER)
+        now = monotonic()
+        limit = TimeLimit(call, now + plan.request)
+        self._wheel.add(limit, now)
+        try:
+            return await self._forward_within(
+                call, plan, Remaining(plan, plan.request), limit.deadline
+            )
+        finally:
+            self._wheel.discard(limit)
+
+    async def _forward_within(
+        self, call: Call, plan: Plan, patience: Patience, deadline: float
+    ) -> Answer:
         policy = plan.retry
-        patience: Patience = plan
-        deadline = _NEVER
-        if plan.request:
-            deadline = monotonic() + plan.request
-            patience = Remaining(plan, plan.request)
         attempt = await self.begin(call, policy)
         outcome: Answer | GatewayError
+        race: Race | None = None
         try:
             if policy.hedge is not None and call.body is None and repeatable(call, policy):
                 race = Race(self, call, plan, patience)
@@ -232,9 +247,12 @@ class Service:
                 outcome = await self.attempt(call, attempt, patience)
             if outcome.head.status not in policy.on.statuses:
                 return outcome
-        except (UpstreamFailed, UpstreamTimeout) as error:
+        except GatewayError as error:
+            if error.fault == "client":
+                raise
             outcome = error
-        return await Retrial(self, call, plan, deadline).run(attempt.instance, outcome)
+        tried = race.tried if race is not None else ()
+        return await Retrial(self, call, plan, deadline, tried).run(attempt.instance, outcome)
 
     async def begin(
         self, call: Call, policy: RetryPolicy, tried: tuple[Instance, ...] = ()
@@ -258,16 +276,17 @@ class Service:
         if now >= members.look_again:
             members.refresh(now)
         if self.breaker is not None and not self.breaker.ready(now):
+            self.balancer_errors["selection_failed"] += 1
             raise self._nobody(now, "circuit_open", f"The circuit of service {self.name} is open")
         candidates = members.candidates
-        if tried or members.probing or self._selection.needed:
+        if tried or members.special or self._selection.needed:
             instance = self._selection.pick(call, policy, tried, now)
         elif candidates:
             instance = self._balancer.pick(candidates)
         else:
             instance = None
         if instance is None:
-            self.balancer_errors["selection_failed" if self.instances else "no_instances"] += 1
+            self.balancer_errors["selection_failed" if candidates else "no_instances"] += 1
             message = f"No instance is available for service: {self.name}"
             raise self._nobody(now, "no_instance", message)
         call.chosen = instance
@@ -287,13 +306,13 @@ class Service:
         try:
             connection = None if fresh else attempt.take()
             if connection is None:
-                connection = await attempt.connect(patience)
+                connection = await attempt.connect(patience, fresh=fresh)
             head = call.head_for(attempt.instance)
             answer = await connection.ask(call, head, patience, attempt.asked)
         except BaseException as error:
             attempt.failed(error)
             raise
-        attempt.answered(answer, monotonic())
+        attempt.answered(answer, answer.came)
         return answer
 
     # -- what is worth another try ------------------------------------------------------------
@@ -306,14 +325,23 @@ class Service:
         return False
 
     def has_other(self, tried: tuple[Instance, ...]) -> bool:
-        """Whether another instance than these may be asked."""
-        return any(each not in tried for each in self.members.candidates)
+        """Whether another instance than these may be asked, a backup included."""
+        return self._selection.spare(tried) or self._selection.backup(tried)
 
     def spare(self, busy: Instance) -> bool:
         """Whether another instance may be asked as well, at the same time."""
-        return self.has_other((busy,)) and self._has_room()
+        return self._has_room() and self._selection.spare((busy,))
+
+    @property
+    def full(self) -> bool:
+        """Whether another try would have to wait for a place."""
+        return self.room is not None and not self._has_room()
 
     def _has_room(self) -> bool:
+        now = monotonic()
+        if now >= self.members.look_again:
+            # Else one would be let in to find that the only one with room is not there any more.
+            self.members.refresh(now)
         limit = self.limit
         return (not limit or self.inflight < limit) and self._selection.has_room()
 
