@@ -77,8 +77,6 @@ def configuration(
         "secure": {
             "instances": [f"https://{host}:{secure}" for host in HOSTS],
             "tls": {"ca": str(ca)},
-            # A handshake takes long: many at once are slower than waiting for a connection.
-            "pool": {"connections": 16},
         },
         "named": {"discovery": {"dns": {**dns, "min_ttl": "500ms", "max_ttl": "1s"}}},
     }
