@@ -7,6 +7,7 @@ was kept would pass long after nobody new gets in. Time and bytes are bounded, w
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -55,7 +56,7 @@ class Outcome(NamedTuple):
     detail: str
 
 
-class Probe:
+class Probe(ABC):
     """The form of a check; see the module. One check at a time.
 
     :param port: the port to connect to instead of the URL's.
@@ -90,12 +91,12 @@ class Probe:
                 dialer.line.hang_up(orderly=answered)
         return outcome
 
+    @abstractmethod
     async def _ask(self) -> Outcome:
         """What there is to do.
 
         :raises UpstreamFailed: see `net.connect`; the same for `UpstreamTimeout`.
         """
-        raise NotImplementedError
 
     def _too_late(self, result: object, timeout: float) -> Outcome:
         what = "connection" if self._dialer.line is None else "complete answer"
