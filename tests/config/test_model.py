@@ -48,6 +48,20 @@ class Defaults(ConfigTestCase):
             config.log_level = "debug"
 
 
+class Paths(ConfigTestCase):
+    """Files, wherever one is asked for."""
+
+    def test_no_path_at_all(self) -> None:
+        """A number or a list is no path, however deep in the document it stands."""
+        service = {"instances": ["http://a"], "tls": {"ca": 5}, "balance": {"secret_file": True}}
+        self.assert_problem(
+            {"access_log": {"file": []}, "services": {"a": service}},
+            "services.a.balance.secret_file: found true; allowed: a file that can be read",
+            "services.a.tls.ca: found 5; allowed: a file that can be read",
+            "access_log.file: found an empty list; allowed: a path in an existing directory",
+        )
+
+
 class Listeners(ConfigTestCase):
     """Where clients connect."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -20,8 +20,11 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core.core_schema import ErrorType
 
 __all__ = ["REFUSED", "Allowed", "Rule", "Section", "Switchable", "refused", "switch"]
+
+_KINDS = frozenset(get_args(ErrorType))
 
 REFUSED = "refused"
 """Type of the errors that validators of this package raise; see `refused`."""
@@ -65,6 +68,9 @@ def _line_errors(error: ValidationError) -> Iterator[InitErrorDetails]:
             continue
         if kind == REFUSED:
             kind = refused(**context)
+        elif kind not in _KINDS:
+            # pydantic has errors of its own that pydantic_core does not know (``path_type``).
+            kind = PydanticCustomError(line["type"], "{text}", {"text": line["msg"]})
         yield InitErrorDetails(type=kind, loc=line["loc"], input=line["input"], ctx=context)
 
 
