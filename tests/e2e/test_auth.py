@@ -125,7 +125,7 @@ async def test_a_known_token_expires(world: World) -> None:
     """However often it was good before, also while its connection stays open."""
     upstream = await world.upstream(with_length(b"ok"))
     gateway = await world.gateway(upstream, auth=AUTH)
-    expires = time() + 0.8
+    expires = time() + 2.5
     line = f"Authorization: Bearer {token(exp=expires)}"
     client = await world.client(gateway)
     for _ in range(3):
@@ -135,7 +135,7 @@ async def test_a_known_token_expires(world: World) -> None:
     client.send(get("/api/main/", line))
     answer = await client.answer()
     assert answer.status == 401
-    assert time() < expires + 1
+    assert time() < expires + 5
     assert len(upstream.requests) == 3
 
 
