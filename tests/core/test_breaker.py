@@ -337,6 +337,31 @@ class OpenTimeTests(BreakerTestCase):
         self.assertAlmostEqual(self.reopen(), 120.0)
 
 
+class HastenTests(BreakerTestCase):
+    """Where nobody else is left, a breaker does not wait out its time."""
+
+    def test_it_is_probed_sooner_and_says_so(self) -> None:
+        """The reason tells how long it was really open."""
+        self.bench.open()
+        self.breaker.hasten(1.0)
+        self.assertFalse(self.breaker.ready(self.bench.now + 0.9))
+        self.bench.now += 1.0
+        self.bench.call()
+        self.assertEqual(self.breaker.changes[1].reason, "open time of 1 s is over")
+
+    def test_never_later(self) -> None:
+        """A breaker that may be probed before that anyway is left alone."""
+        self.bench.open()
+        self.breaker.hasten(60.0)
+        self.assertEqual(self.bench.open_time, 30.0)
+
+    def test_only_an_open_one(self) -> None:
+        """What an operator has forced open stays so."""
+        self.breaker.force_open(self.bench.now)
+        self.breaker.hasten(1.0)
+        self.assertFalse(self.breaker.ready(self.bench.now + 60.0))
+
+
 class OperatorTests(BreakerTestCase):
     def test_forced_open(self) -> None:
         """Nothing gets through, however long it lasts."""

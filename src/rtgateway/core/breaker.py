@@ -165,7 +165,8 @@ class Breaker:
         if self.state == "open":
             self._probes_succeeded = 0
             self.probes += 1
-            self._change("half_open", now, f"open time of {self._open_for:.3g} s is over")
+            open_for = self.open_until - self.since
+            self._change("half_open", now, f"open time of {open_for:.3g} s is over")
         elif self.state == "half_open":
             self.probes += 1
         return self.generation
