@@ -297,7 +297,7 @@ class Gateway(Service):
     def _sweep(self) -> None:
         now = monotonic()
         for service in self.services.values():
-            service.members.listen(now)
+            service.listen(now)
         for item in self.wheel.advance(now):
             try:
                 # What was done about another may have moved this one's deadline.

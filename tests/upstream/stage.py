@@ -441,6 +441,7 @@ class Stage:
             for item in self.wheel.advance(self.now):
                 if item.deadline <= self.now:
                     item.expired(self.now)
+            self.service.listen(self.now)
             if self.now >= self._next_tick:
                 self._next_tick += 1.0
                 self.service.tick(self.now)

@@ -353,6 +353,16 @@ class Service:
         seconds = b"%d" % min(3600, max(1, ceil(wait))) if wait < _NEVER else b"60"
         return GatewayError(503, code, message, headers=((b"Retry-After", seconds),))
 
+    # -- as time passes -----------------------------------------------------------------------
+
+    def listen(self, now: float) -> None:
+        """What can't wait for a second: who has fallen silent, and room that time has made."""
+        members = self.members
+        members.listen(now)
+        if self.room is not None and self.room.waiting and now >= members.look_again:
+            members.refresh(now)
+            self.room.wake()
+
     # -- once a second ------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
