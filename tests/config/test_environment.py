@@ -44,6 +44,8 @@ class EnvironmentDialect(SynchronousTestCase):
                 "HTTP_PROXY_TIMEOUT_MS": "1500",
                 "UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS": "0",
                 "UNDER_PRESSURE_MAX_RSS_BYTES": "1000000",
+                "WS_MAX_BUFFERED_BYTES": "65536",
+                "WS_PING_INTERVAL_MS": "2500",
                 "RATE_LIMIT_MAX": "not looked at",
             }
         )
@@ -58,6 +60,18 @@ class EnvironmentDialect(SynchronousTestCase):
         )
         self.assertEqual(config.pressure.max_event_loop_delay, 0)
         self.assertEqual(config.pressure.max_rss, 1_000_000)
+        websocket = config.websocket
+        self.assertEqual((websocket.max_buffered, websocket.ping_interval), (65536, 2.5))
+
+    def test_websocket(self) -> None:
+        """Nothing set is as everywhere; pings can be turned off; ``ws`` is ``http``."""
+        self.assertEqual(from_environment({}).websocket, Config().websocket)
+        config = from_environment(
+            {"WS_PING_INTERVAL_MS": "0", "UPSTREAMS": '{"chat":["ws://a:81","WSS://b/x"]}'}
+        )
+        self.assertEqual(config.websocket.ping_interval, 0)
+        labels = [instance.label for instance in config.services["chat"].instances]
+        self.assertEqual(labels, ["http://a:81", "https://b/x"])
 
     def test_booleans(self) -> None:
         """The usual spellings of true and false, in any case."""
@@ -124,6 +138,8 @@ class EnvironmentDialect(SynchronousTestCase):
                 "AUTH_REQUIRED": "maybe",
                 "LOG_LEVEL": "loud",
                 "UNDER_PRESSURE_MAX_RSS_BYTES": "-1",
+                "WS_MAX_BUFFERED_BYTES": "100",
+                "WS_PING_INTERVAL_MS": "30s",
                 "UPSTREAMS": '{"a":["b"]}',
             },
             'NODE_ENV: found "staging"; allowed: one of development, test, production',
@@ -136,5 +152,8 @@ class EnvironmentDialect(SynchronousTestCase):
             "allowed: one of fatal, error, warn, info, debug, trace, silent",
             'UNDER_PRESSURE_MAX_RSS_BYTES: found "-1"; '
             "allowed: a whole number from 0 to 1099511627776",
+            'WS_MAX_BUFFERED_BYTES: found "100"; '
+            "allowed: a whole number from 16384 to 1099511627776",
+            'WS_PING_INTERVAL_MS: found "30s"; allowed: a whole number from 0 to 86400000',
             'UPSTREAMS.a[0]: found "b"; allowed: a URL such as http://localhost:3001',
         )

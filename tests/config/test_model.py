@@ -179,17 +179,22 @@ class Services(ConfigTestCase):
             ("https://a.example:443/", ("https", "a.example", 443, "", "https://a.example")),
             ("http://[::1]:81/x/y/", ("http", "::1", 81, "/x/y", "http://[::1]:81/x/y")),
             ("HTTP://10.0.0.1:80/%41", ("http", "10.0.0.1", 80, "/%41", "http://10.0.0.1/%41")),
+            ("ws://a.example/x", ("http", "a.example", 80, "/x", "http://a.example/x")),
+            ("WSS://[::1]", ("https", "::1", 443, "", "https://[::1]")),
         ):
             instance = Instance(url=url)
             found = (instance.scheme, instance.host, instance.port, instance.base_path)
             self.assertEqual((*found, instance.label), parts)
         self.assertEqual(Instance(url="http://[::1]:81/x").authority, "[::1]:81")
+        self.assertEqual(Instance(url="wss://a"), Instance(url="https://a"))
 
     def test_bad_urls(self) -> None:
         """What is not a base URL is refused, with an example of one."""
         for url in (
             "localhost:3001",
             "ftp://a",
+            "ws://a b",
+            "wss:a",
             "http://",
             "http://a:0",
             "http://a:99999",
@@ -223,7 +228,7 @@ class Services(ConfigTestCase):
             {
                 "services": {
                     "none": [],
-                    "twice": ["http://a", "http://A:80/"],
+                    "twice": ["http://a", "ws://A:80/"],
                     "idle": [{"url": "http://a", "weight": 0}],
                     "lost": {},
                 }

@@ -51,7 +51,7 @@ class Example(SynchronousTestCase):
         config = load(DOCS / "gateway.example.yaml", env={})
         for name in ("auth", "limits", "timeouts", "connections", "access_log", "admin"):
             self.assertEqual(getattr(config, name), getattr(Config(), name), name)
-        for name in ("pressure", "shutdown", "tracing", "environment", "log_level"):
+        for name in ("pressure", "shutdown", "tracing", "environment", "log_level", "websocket"):
             self.assertEqual(getattr(config, name), getattr(Config(), name), name)
         users, billing = config.services["users"], config.services["billing"]
         for name in ("pool", "balance", "retry", "circuit_breaker", "outliers", "concurrency"):
@@ -143,6 +143,9 @@ class Schema(SynchronousTestCase):
             switch = models[name]["anyOf"][1]["anyOf"][0]
             self.assertEqual(switch, {"enum": ["on", "off", True, False]}, name)
         self.assertIn("p2c", models["Balance"]["anyOf"][1]["anyOf"][0]["enum"])
+        route = models["Route"]["properties"]["websocket"]["anyOf"]
+        self.assertEqual(route[0], {"$ref": "#/$defs/WebSocket"})
+        self.assertIn(True, route[-1]["anyOf"][0]["enum"])
         for name in ("HealthCheck", "DependencyCheck", "FileDiscovery"):
             self.assertEqual(models[name]["anyOf"][1]["type"], "string", name)
 

@@ -17,6 +17,7 @@ from rtgateway.config.routes import Route, RouteTimeouts
 from rtgateway.config.schema import json_schema
 from rtgateway.config.services import Instance, Pool, Service, ServiceTimeouts, UpstreamTls
 from rtgateway.config.shaping import Faults, Mirror, Split, SplitTo
+from rtgateway.config.websocket import WebSocket, effective
 
 __all__ = [
     "AccessLog",
@@ -59,6 +60,8 @@ __all__ = [
     "Tls",
     "Tracing",
     "UpstreamTls",
+    "WebSocket",
+    "effective",
     "from_dict",
     "from_environment",
     "json_schema",

@@ -17,6 +17,8 @@ from rtgateway.config.model import Config, Environment, LogLevel
 from rtgateway.config.problems import key_path, show
 from rtgateway.config.section import Allowed
 from rtgateway.config.services import Instance
+from rtgateway.config.units import MAX_SIZE
+from rtgateway.config.websocket import SMALLEST_BUFFER
 
 __all__ = ["VARIABLES", "Variable", "from_environment"]
 
@@ -59,6 +61,8 @@ VARIABLES = (
         "UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS", "`1000`", "As `pressure.max_event_loop_delay`."
     ),
     Variable("UNDER_PRESSURE_MAX_RSS_BYTES", "`0`", "As `pressure.max_rss`."),
+    Variable("WS_MAX_BUFFERED_BYTES", "`2000000`", "As `websocket.max_buffered`."),
+    Variable("WS_PING_INTERVAL_MS", "`30000`", "As `websocket.ping_interval`."),
 )
 
 
@@ -86,6 +90,13 @@ def from_environment(env: Mapping[str, str]) -> Config:
         "pressure": {
             "max_event_loop_delay": delay,
             "max_rss": variables.whole("UNDER_PRESSURE_MAX_RSS_BYTES", 0, 0, 1 << 40),
+        },
+        "websocket": {
+            "max_buffered": variables.whole(
+                "WS_MAX_BUFFERED_BYTES", 2_000_000, SMALLEST_BUFFER, MAX_SIZE
+            ),
+            "ping_interval": variables.whole("WS_PING_INTERVAL_MS", 30_000, 0, _MAX_MILLISECONDS)
+            / 1000,
         },
         "environment": environment,
     }

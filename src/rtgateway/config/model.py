@@ -17,6 +17,8 @@ from rtgateway.config.routes import Route
 from rtgateway.config.section import Rule, Section
 from rtgateway.config.services import Service
 from rtgateway.config.values import Network, one_or_many
+from rtgateway.config.websocket import WebSocket
+from rtgateway.config.websocket_rules import websocket_rules
 
 __all__ = ["Config", "Environment", "LogLevel"]
 
@@ -40,7 +42,8 @@ class Config(Section):
     )
     builtin_routes: bool = Field(
         default=True,
-        description="Serve every service at `/api/<service>/*` and `/sse/<service>/*`, too.",
+        description="Serve every service at `/api/<service>/*`, `/sse/<service>/*` and "
+        "`/ws/<service>`, too.",
     )
     proxy_headers: bool = Field(
         default=False,
@@ -69,6 +72,9 @@ class Config(Section):
     pressure: Pressure = Field(default=Pressure(), description="When it is too much.")
     shutdown: Shutdown = Field(default=Shutdown(), description="How the gateway stops.")
     sse: Sse = Field(default=Sse(), description="Event streams.")
+    websocket: WebSocket = Field(
+        default=WebSocket(), description="WebSockets; routes may differ key by key."
+    )
     tracing: Tracing = Field(default=Tracing(), description="W3C Trace Context.")
     environment: Environment = Field(
         default="development", description="Shown as `env` in `/admin/stats`."
@@ -88,6 +94,7 @@ class Config(Section):
         if isinstance(listeners, list | tuple):
             yield from _listener_rules(listeners)
         yield from _auth_rules(values.get("auth"), routes)
+        yield from websocket_rules(values.get("websocket"), values.get("auth"), routes)
 
 
 def _listener_rules(listeners: Sequence[object]) -> Iterator[Rule]:

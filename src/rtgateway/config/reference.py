@@ -42,7 +42,7 @@ _ENVIRONMENT = """\
 ## Environment variables
 
 Read when no file is given: the variables of the Real-Time API Gateway. Request bodies are limited
-to 1 MiB there, as it does. Its variables for rate limits, caching and WebSocket have no effect.
+to 1 MiB there, as it does. Its variables for rate limits and caching have no effect.
 
 | variable | default | meaning |
 |---|---|---|

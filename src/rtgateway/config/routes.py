@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from rtgateway.config.resilience import Retry
-from rtgateway.config.section import Allowed, Rule, Section, refused
+from rtgateway.config.section import Allowed, Rule, Section, refused, switch
 from rtgateway.config.shaping import Faults, Mirror, Split
 from rtgateway.config.units import Duration, PositiveDuration, Size
 from rtgateway.config.values import HostPattern, Method, one_or_many
+from rtgateway.config.websocket import RouteWebSocket
 
 __all__ = ["Route", "RouteTimeouts"]
 
@@ -124,6 +125,11 @@ class Route(Section):
         description="Send `X-Proxy-Service`, `X-Proxy-Instance` and `X-Proxy-Attempts`. "
         "Left out: as `proxy_headers` says.",
     )
+    websocket: RouteWebSocket = Field(
+        default=None,
+        description="Pass WebSockets on: `true`, or what differs from the global section. "
+        "Left out or `false`: requests for an upgrade are passed on as ordinary ones.",
+    )
     split: Split | None = Field(default=None, description="Requests that go elsewhere.")
     mirror: Mirror | None = Field(default=None, description="Copies that go elsewhere.")
     faults: Faults | None = Field(default=None, description="Requests that fail on purpose.")
@@ -135,7 +141,7 @@ class Route(Section):
 
     @classmethod
     def rules(cls, values: Mapping[str, Any]) -> Iterator[Rule]:
-        """A parameter-only prefix can't be stripped where nothing may follow it."""
+        """Something is left of a path that is stripped; an upgrade gets to a WebSocket."""
         path = values.get("path")
         exact = isinstance(path, str) and "{" in path and not path.endswith("/*")
         if exact and values.get("strip_prefix") is True:
@@ -143,3 +149,10 @@ class Route(Section):
             yield Rule(
                 message, ("strip_prefix",), allowed='a prefix, or a template that ends in "/*"'
             )
+        methods = values.get("methods")
+        offered = values.get("websocket")
+        if offered is None or switch(offered) is False or not isinstance(methods, list | tuple):
+            return
+        # RFC 6455, 4.1: the method of the request must be GET.
+        if methods and "GET" not in methods:
+            yield Rule("no GET, by which WebSockets begin", ("methods",), allowed="GET, too")

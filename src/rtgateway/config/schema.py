@@ -46,6 +46,7 @@ def _allow_shorthands(models: dict[str, Any]) -> None:
     others |= {model.__name__: [switch] for model in Switchable.__subclasses__()}
     for name, shorthands in others.items():
         models[name] = {"anyOf": [models[name], *shorthands]}
+    models["Route"]["properties"]["websocket"]["anyOf"].append(switch)
     service = models["Service"]["anyOf"][0]["properties"]
     description = service["instances"]["description"]
     service["instances"] = {"anyOf": [service["instances"], url], "description": description}

@@ -15,7 +15,7 @@ from rtgateway.config.discovery import Discovery
 from rtgateway.config.resilience import CircuitBreaker, Concurrency, Outliers, Retry
 from rtgateway.config.section import Allowed, Rule, Section, refused
 from rtgateway.config.units import Duration, PositiveDuration
-from rtgateway.config.urls import URL_WORDS, Url, split_url
+from rtgateway.config.urls import URL_WORDS, Url, as_http, split_url
 from rtgateway.config.values import Count, FilePath
 
 __all__ = ["SERVICE_NAME", "Instance", "Pool", "Service", "ServiceTimeouts", "UpstreamTls"]
@@ -25,6 +25,7 @@ SERVICE_NAME = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
 
 
 def _url(value: str) -> str:
+    value = as_http(value)
     parts = split_url(value)
     if isinstance(parts, str):
         raise refused(allowed=parts)
@@ -35,7 +36,8 @@ class Instance(Section):
     """One running copy of a service; a bare URL will do."""
 
     url: Annotated[str, AfterValidator(_url), Allowed(URL_WORDS)] = Field(
-        description="Base URL, `http` or `https`; its path is put in front of every request path."
+        description="Base URL, `http` or `https` (`ws` and `wss` mean the same); its path is put "
+        "in front of every request path."
     )
     weight: Count = Field(
         default=1,

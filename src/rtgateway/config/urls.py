@@ -8,7 +8,7 @@ from ipaddress import IPv6Address
 
 from rtgateway.config.values import is_host_name
 
-__all__ = ["URL_WORDS", "Url", "split_host_port", "split_url"]
+__all__ = ["URL_WORDS", "Url", "as_http", "split_host_port", "split_origin", "split_url"]
 
 URL_WORDS = "a URL such as http://localhost:3001"
 # RFC 3986, 3: scheme, authority without userinfo, path; a fragment is never sent.
@@ -18,7 +18,17 @@ _URL = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)|//", re.IGNORECASE)
+# RFC 6454, 6.2; the schemes of applications that are pages inside (capacitor://localhost), too.
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]{0,31})://(?P<any>\*\.)?(?P<host>\[[0-9a-f:.]+\]|[^/\[\]:@?#\s]+)"
+    r"(?::(?P<port>[0-9]{1,5}))?",
+    re.ASCII,
+)
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^/\[\]:@?#\s]+):(?P<port>[0-9]{1,5})")
+
+
+_ADDRESS = re.compile(r"[0-9.]+", re.ASCII)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,40 @@ def split_host_port(text: str) -> tuple[str, int] | None:
     if match is None or not (host := _host(match["host"])) or not 0 < int(match["port"]) < 65536:
         return None
     return host, int(match["port"])
+
+
+def as_http(text: str) -> str:
+    """``text`` with ``http`` for ``ws`` and ``https`` for ``wss``.
+
+    They are the same ports, and TLS or not (RFC 6455, 3); a WebSocket begins as a request.
+    """
+    scheme, slashes, rest = text.partition("://")
+    secure = {"ws": "http", "wss": "https"}.get(scheme.lower())
+    return text if secure is None else f"{secure}{slashes}{rest}"
+
+
+def split_origin(text: str) -> str | None:
+    """An origin, or a pattern of origins, as browsers write them (RFC 6454, 6.2).
+
+    That is lower case, without the scheme's default port: ``null``, ``https://a.example``,
+    ``https://*.example:8443``.
+
+    :return: None when it is something else.
+    """
+    text = text.strip().lower()
+    if text == "null":
+        return text
+    match = _ORIGIN.fullmatch(text)
+    if match is None or not (host := _host(match["host"])) or host.endswith("."):
+        return None
+    if match["any"] and (":" in host or _ADDRESS.fullmatch(host)):
+        return None
+    port = int(match["port"] or 0)
+    if match["port"] and not 0 < port < 65536:
+        return None
+    bracketed = f"[{host}]" if ":" in host else host
+    shown = "" if port in (0, _DEFAULT_PORTS.get(match["scheme"])) else f":{port}"
+    return f"{match['scheme']}://{match['any'] or ''}{bracketed}{shown}"
 
 
 def _host(text: str) -> str:
