@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = [
     "END",
@@ -54,6 +55,8 @@ def keeps_alive(connection: bytes, version: int) -> bool:
 class Heads:
     """What the two parsers share: whole heads, out of any split of the bytes."""
 
+    _parser: Any  # llhttp's for one kind of message or the other
+
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
         self._partial = bytearray()
@@ -74,6 +77,10 @@ class Heads:
         data = bytes(partial)
         partial.clear()
         return data, end + 4
+
+    def release(self) -> None:
+        """Nothing more will be fed: let go of llhttp, which refers to this object."""
+        self._parser = None
 
     @property
     def between_messages(self) -> bool:

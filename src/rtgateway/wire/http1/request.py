@@ -39,9 +39,13 @@ _REQUEST_LINES = LineTable(
     dropped=_WRITTEN_HERE,
     named=frozenset(
         b"host content-length transfer-encoding connection expect x-request-id traceparent "
-        b"authorization te user-agent referer tracestate max-forwards proxy-connection".split()
+        b"authorization te user-agent referer tracestate max-forwards proxy-connection "
+        b"upgrade".split()
     ),
-    unkept=frozenset(b"authorization cookie proxy-authorization x-api-key".split()),
+    unkept=frozenset(
+        b"authorization cookie proxy-authorization x-api-key "
+        b"sec-websocket-key sec-websocket-protocol".split()
+    ),
 )
 _known_request_line = _REQUEST_LINES.__getitem__
 

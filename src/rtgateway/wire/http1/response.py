@@ -30,7 +30,7 @@ _RESPONSE_LINES = LineTable(
         b"content-length content-type transfer-encoding connection date content-encoding "
         b"set-cookie proxy-connection retry-after".split()
     ),
-    unkept=frozenset([b"set-cookie"]),
+    unkept=frozenset([b"set-cookie", b"sec-websocket-accept"]),
 )
 _known_response_line = _RESPONSE_LINES.__getitem__
 _BODILESS = frozenset([*range(100, 200), 204, 304])
