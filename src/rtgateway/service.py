@@ -33,6 +33,7 @@ from rtgateway.gateway.pipeline import Pipeline
 from rtgateway.gateway.relay import Heartbeats
 from rtgateway.gateway.route import Route
 from rtgateway.gateway.shaping import Shaping, make_shaping
+from rtgateway.gateway.upgrade import Bridge as BridgeStage
 from rtgateway.net.gate import Gate
 from rtgateway.net.listen import listen
 from rtgateway.net.log import Logger, log_from
@@ -50,6 +51,8 @@ from rtgateway.web.admin import make_root
 from rtgateway.web.guard import Guard
 from rtgateway.web.pages import Pages
 from rtgateway.web.site import Edge, Site
+from rtgateway.ws.build import make_bridge
+from rtgateway.ws.sockets import Sockets
 
 __all__ = ["Gateway", "make_service"]
 
@@ -98,20 +101,22 @@ class Gateway(Service):
             self.builder.checks.add(check)
         self.site: Site
         self.auth = _auth(config)
+        self.access_log = AccessLog(config.access_log)
+        self.sockets = Sockets(self.wheel, random.random, self.instances, self.access_log)
         self._shapings: list[Shaping] = []
         self.routes = RouteTable(list(self._rules()))
 
         self.pressure = Pressure(config.pressure)
-        self.access_log = AccessLog(config.access_log)
         self.statistics = Statistics()
         self.outcomes = Outcomes(self.services.values, self.statistics)
         self.metrics = Metrics(
             version=__version__,
             outcomes=self.outcomes,
             services=self.services.values,
-            connections=lambda: len(self.site.channels),
+            connections=lambda: len(self.site.channels) + len(self.sockets.live),
             event_loop_delay=lambda: self.pressure.delay,
             dropped_lines=lambda: self.access_log.dropped,
+            sockets=self.sockets,
         )
         telemetry = Telemetry(self.outcomes, self.access_log)
         heartbeat = config.sse.heartbeat
@@ -159,8 +164,12 @@ class Gateway(Service):
                 yield Rule(None, f"/api/{name}", frozenset(), api)
                 sse = self._route("/sse/:service/*", service, None)
                 yield Rule(None, f"/sse/{name}", frozenset([b"GET", b"HEAD"]), sse)
+                sockets = self._route("/ws/:service", service, None, sockets=True)
+                yield Rule(None, f"/ws/{name}", frozenset(), sockets)
 
-    def _route(self, label: str, service: Upstream, settings: RouteConfig | None) -> Route:
+    def _route(
+        self, label: str, service: Upstream, settings: RouteConfig | None, *, sockets: bool = False
+    ) -> Route:
         config = self.config
         needs = settings.auth if settings is not None else None
         required = config.auth.required if needs is None else needs == "required"
@@ -168,6 +177,18 @@ class Gateway(Service):
         retry = settings.retry if settings is not None else None
         names = settings.proxy_headers if settings is not None else None
         timeouts = self._timeouts(service, settings)
+        bridge: BridgeStage | None = None
+        if sockets or (settings is not None and settings.websocket is not None):
+            own = settings.websocket if settings is not None else None
+            bridge = make_bridge(
+                label,
+                config,
+                own,
+                self.sockets,
+                builtin=sockets,
+                takes_token=required,
+                write_stall=timeouts.write_stall,
+            )
         shaping = self._shaping(settings) if settings is not None else None
         if shaping is not None:
             self._shapings.append(shaping)
@@ -188,6 +209,7 @@ class Gateway(Service):
             retry=RetryPolicy.from_config(service.settings.retry if retry is None else retry),
             proxy_headers=config.proxy_headers if names is None else names,
             shaping=shaping,
+            websocket=bridge,
         )
 
     def _timeouts(self, service: Upstream, settings: RouteConfig | None) -> Timeouts:
@@ -249,6 +271,7 @@ class Gateway(Service):
         closed = DeferredList([_maybe(port.stopListening()) for port in self.ports])
         self.ports = []
         self.site.drain()
+        self.sockets.drain(self.config.shutdown.grace)
         for shaping in self._shapings:
             shaping.drain()
         return Deferred.fromCoroutine(self._stop(closed))
@@ -272,16 +295,19 @@ class Gateway(Service):
 
     def _busy(self) -> bool:
         """Whether a client is connected, or a request goes on without one."""
-        return bool(self.site.channels) or any(each.inflight for each in self.instances())
+        connected = self.site.channels or self.sockets.live
+        return bool(connected) or any(each.inflight for each in self.instances())
 
     async def _cut_off(self) -> None:
         channels = list(self.site.channels)
-        if channels:
-            log.warn("Closing {count} connections: the grace period is over", count=len(channels))
+        count = len(channels) + len(self.sockets.live)
+        if count:
+            log.warn("Closing {count} connections: the grace period is over", count=count)
         for channel in channels:
             channel.transport.abortConnection()
+        self.sockets.abort()
         # They end in the next turn of the reactor, and what they did belongs into the log.
-        await self._until(lambda: not self.site.channels, 1.0)
+        await self._until(lambda: not (self.site.channels or self.sockets.live), 1.0)
 
     async def _until(self, condition: Callable[[], bool], patience: float) -> None:
         deadline = monotonic() + patience
@@ -310,6 +336,7 @@ class Gateway(Service):
         now = monotonic()
         for service in self.services.values():
             service.tick(now)
+        self.sockets.tick(now)
 
     def _take_over_process(self) -> None:
         # What is there now stays: the collector need not walk it again and again.

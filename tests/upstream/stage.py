@@ -290,6 +290,7 @@ class Client:
         self.chosen: Instance | None = None
         self.attempts = 0
         self.answer_lines = b""
+        self.upgrade = None
         self.sent: list[bytes] = []
         self.tried: list[Instance] = []
         self.said: list[int] = []

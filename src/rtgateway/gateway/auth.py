@@ -1,4 +1,7 @@
-"""Who asks: the JWT in ``Authorization: Bearer``, judged by ``core.tokens``."""
+"""Who asks: the JWT in ``Authorization: Bearer``, judged by ``core.tokens``.
+
+Browsers can't set that field on a WebSocket: ``ws.upgrade`` finds the token where they can put it.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ class JwtAuth:
             if identity is not None and identity.begins <= now < identity.ends:
                 return identity
         value = exchange.named.get(b"authorization")
-        token = bearer_token(value) if value is not None else None
+        if value is not None:
+            token = bearer_token(value)
+        else:
+            token = exchange.upgrade.token if exchange.upgrade is not None else None
         if token is None:
             raise Unauthorized()
         identity = self._verifier.verify(token, now)

@@ -16,6 +16,7 @@ from rtgateway.wire.lines import Field, Line
 if TYPE_CHECKING:
     from rtgateway.core.tokens import Identity
     from rtgateway.gateway.route import Route
+    from rtgateway.gateway.upgrade import Upgrade
     from rtgateway.upstream.instance import Instance
     from rtgateway.upstream.service import Service
 
@@ -54,6 +55,10 @@ class Client(BodySource, Protocol):
         """The exchange is over and observed."""
         ...
 
+    def hand_over(self, protocol: Any) -> bytes:
+        """Give the connection to ``protocol``, for good; what came behind the request so far."""
+        ...
+
 
 class Repeats:
     """What is remembered of a request that is repeated on its connection.
@@ -85,6 +90,7 @@ class Exchange:
     :ivar forwarding: the X-Forwarded-* and Forwarded lines for the next hop.
     :ivar repeats: what the request has in common with others, if it is one that is repeated.
     :ivar trace: the traceparent line for the next hop, empty if tracing is off.
+    :ivar upgrade: the protocol that the client wants to switch to, where the route serves that.
     :ivar service: who is to answer, and ``chosen``: which of its instances was asked last.
     :ivar attempts: how many times an instance was asked; ``answered``: one of them has.
     :ivar answer_lines: header lines for the client besides those of the answer.
@@ -128,6 +134,7 @@ class Exchange:
         "target",
         "to_head",
         "trace",
+        "upgrade",
         "version",
     )
 
@@ -154,6 +161,7 @@ class Exchange:
         self.first_byte = 0.0
         self.finished = 0.0
         self.body: RequestBody | None = None
+        self.upgrade: Upgrade | None = None
         self.route: Route | None = None
         self.service: Service | None = None
         self.chosen: Instance | None = None
@@ -218,12 +226,15 @@ class Exchange:
                 prefix = repeats.prefixes[instance] = self._prefix(instance)
             return b"".join((prefix, self.request_id, b"\r\n", self.trace, _LAST[self.version]))
         more = b""
-        if self.body is not None:
+        if self.upgrade is not None:
+            # It has no body, and its Connection field can't name any but this one.
+            more = self.upgrade.lines
+        elif self.body is not None:
             more = self._framing(self.body)
         elif b"content-length" in self.named:
             # RFC 9110, 8.6: an empty body is not the same as none to every service.
             more = b"Content-Length: 0\r\n"
-        if b"te" in self.named and self.takes_trailers:
+        if b"te" in self.named and self.takes_trailers and self.upgrade is None:
             more += b"TE: trailers\r\nConnection: TE\r\n"
         prefix, via = self._prefix(instance), VIA[self.version]
         return b"".join((prefix, self.request_id, b"\r\n", self.trace, via, more, b"\r\n"))

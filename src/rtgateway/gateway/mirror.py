@@ -208,6 +208,7 @@ class MirrorCall:
         "secure",
         "task",
         "to_head",
+        "upgrade",
     )
 
     def __init__(self, mirror: Mirror, exchange: Exchange, limit: int) -> None:
@@ -225,6 +226,7 @@ class MirrorCall:
         self.chosen: Instance | None = None
         self.attempts = 0
         self.answer_lines = b""
+        self.upgrade = None
         self.deadline = _NEVER
         self.task: Task | None = None
         self.answer: Answer | None = None

@@ -58,11 +58,16 @@ class Pipeline:
                 return
             route = exchange.route = to
             exchange.label = route.label
+            bridge = route.websocket
+            if bridge is not None and (bridge.only or b"upgrade" in exchange.named):
+                bridge.admit(exchange)
             if route.auth is not None:
                 exchange.identity = route.auth.identify(exchange)
             if exchange.body is not None:
                 exchange.body.bound(route.body_limit)
                 exchange.body.hold(route.retry.body_limit)
+            if bridge is not None and exchange.upgrade is not None:
+                bridge.enter(exchange)
             exchange.service = service = route.service
             if route.shaping is not None:
                 exchange.service = service = await route.shaping.enter(exchange, service)
@@ -72,6 +77,8 @@ class Pipeline:
                 respond.name_instance(exchange)
             if answer.complete:
                 relay_whole(exchange, answer)
+            elif bridge is not None and answer.head.status == 101:
+                bridge.open(exchange, answer)
             else:
                 await relay_stream(exchange, answer, self._heartbeats)
             if exchange.error_code:
@@ -91,9 +98,17 @@ class Pipeline:
                 answer.abandon()
             if exchange.body is not None:
                 exchange.body.over()
+            if exchange.upgrade is not None:
+                _left(exchange)
             exchange.finished = monotonic()
             self._observer.finished(exchange)
             exchange.client.done(exchange)
+
+
+def _left(exchange: Exchange) -> None:
+    route = exchange.route
+    if route is not None and route.websocket is not None:
+        route.websocket.left(exchange)
 
 
 async def _without_service(exchange: Exchange, to: Destination) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rtgateway.core.retry import RetryPolicy
 from rtgateway.gateway.auth import JwtAuth
 from rtgateway.gateway.shaping import Shaping
+from rtgateway.gateway.upgrade import Bridge
 from rtgateway.upstream.service import Service
 
 __all__ = ["Route"]
@@ -22,6 +23,7 @@ class Route:
     :ivar cancel: give up the request to the instance when the client leaves.
     :ivar retry: when to ask again; ``request``: seconds for all tries together, 0 for any time.
     :ivar proxy_headers: tell the client which service and instance have answered.
+    :ivar websocket: makes WebSockets of requests that ask for one.
     :ivar connect: seconds; ``first_byte`` and ``between_bytes`` likewise.
     """
 
@@ -39,6 +41,7 @@ class Route:
     retry: RetryPolicy
     proxy_headers: bool
     shaping: Shaping | None
+    websocket: Bridge | None
 
     def __repr__(self) -> str:
         return f"<Route {self.label} -> {self.service.name}>"

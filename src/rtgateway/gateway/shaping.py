@@ -87,7 +87,7 @@ class Shaping:
             await self.faults.inject(exchange)
         if self.split is not None:
             service = self.split.choose(exchange)
-        if self.mirror is not None:
+        if self.mirror is not None and exchange.upgrade is None:
             self.mirror.copy(exchange)
         return service
 

@@ -151,11 +151,16 @@ class _Attempt(ClientFactory, Generic[P]):
 
     def made(self, transport: interfaces.ITransport, place: str) -> None:
         """The connection stands: the protocol takes it over from the newcomer."""
-        setattr(transport, place, self._protocol)
-        self._protocol.makeConnection(transport)
+        protocol = self._protocol
+        # The transport refers to this object for as long as it lives; the connection may have
+        # another protocol by then.
+        del self._protocol
+        self._newcomer = None
+        setattr(transport, place, protocol)
+        protocol.makeConnection(transport)
         outcome, self._outcome = self._outcome, None
         if outcome is not None:
-            outcome.callback(self._protocol)
+            outcome.callback(protocol)
 
     def failed(self, reason: Failure) -> None:
         """The connection was not made, or was lost before it was ready."""

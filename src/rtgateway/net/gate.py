@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ipaddress import IPv6Address
 from typing import Protocol
 
-__all__ = ["Gate", "Pausable"]
+__all__ = ["Gate", "Pausable", "network_of"]
 
 _UNCOUNTED = ""
 """The place of connections that have no limit by address."""
@@ -64,7 +64,7 @@ class Gate:
 
         :return: what `leave` wants back, or None: this address has had enough.
         """
-        place = _UNCOUNTED if not ip or self._exempt(ip) else _place(ip)
+        place = _UNCOUNTED if not ip or self._exempt(ip) else network_of(ip)
         if place:
             count = self._by_ip.get(place, 0)
             if count >= self._per_ip:
@@ -103,7 +103,8 @@ class Gate:
         return f"<Gate {self.taken} of {self._total} places taken, {self.refused} refused>"
 
 
-def _place(ip: str) -> str:
+def network_of(ip: str) -> str:
+    """What an address is counted as: itself, or its /64 network if it is IPv6."""
     if ":" not in ip:
         return ip
     address = IPv6Address(ip)

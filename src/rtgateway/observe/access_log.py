@@ -1,7 +1,8 @@
 """The access log: a line for each request, formatted as it ends, written with others.
 
-`AccessLog.log` is on the path of every request. What a line tells, and what it never tells, is
-written in `rtgateway.observe.log_lines`; where lines go, in `rtgateway.observe.log_writer`.
+`AccessLog.log` is on the path of every request; `AccessLog.socket` adds a line at the end of a
+WebSocket. What a line tells, and what it never tells, is written in `rtgateway.observe.log_lines`
+and `rtgateway.observe.socket_lines`; where lines go, in `rtgateway.observe.log_writer`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from rtgateway.config import AccessLog as AccessLogSettings
 from rtgateway.net.log import Logger
 from rtgateway.observe.log_lines import CombinedLines, JsonLines
 from rtgateway.observe.log_writer import LogWriter
+from rtgateway.observe.socket_lines import combined_line, json_line
+from rtgateway.observe.socket_views import SocketView
 from rtgateway.observe.views import ExchangeView
 
 __all__ = ["AccessLog", "Sink"]
@@ -45,7 +48,7 @@ class AccessLog:
     :ivar interval: seconds between two calls of `flush`, which whoever owns this sees to.
     """
 
-    __slots__ = ("_error", "_format", "_lines", "_sink", "interval")
+    __slots__ = ("_clock", "_error", "_format", "_lines", "_sink", "_socket_line", "interval")
 
     def __init__(
         self,
@@ -55,7 +58,9 @@ class AccessLog:
         clock: Callable[[], float] = time,
     ) -> None:
         self.interval = settings.flush
+        self._clock = clock
         self._format: Callable[[ExchangeView, str], str] | None = None
+        self._socket_line = json_line if settings.format == "json" else combined_line
         self._sink: Sink | None = None
         if settings.format != "off":
             lines = JsonLines(clock) if settings.format == "json" else CombinedLines(clock)
@@ -71,6 +76,14 @@ class AccessLog:
         lines = self._lines
         lines.append(self._format(exchange, outcome))
         if len(lines) >= BATCH:
+            self.flush()
+
+    def socket(self, socket: SocketView) -> None:
+        """Take down a WebSocket that is closed; its request was taken down when it was opened."""
+        if self._sink is None:
+            return
+        self._lines.append(self._socket_line(socket, self._clock()))
+        if len(self._lines) >= BATCH:
             self.flush()
 
     def start(self) -> None:

@@ -21,6 +21,7 @@ def stats_document(
     statistics: Statistics,
     *,
     connections: int,
+    sockets: int,
     environment: str,
     uptime: float,
     now: float,
@@ -28,7 +29,8 @@ def stats_document(
 ) -> dict[str, Any]:
     """The answer of ``/admin/stats``.
 
-    :param connections: open client connections, those with event streams included.
+    :param connections: client connections that speak HTTP, those with event streams included.
+    :param sockets: WebSockets.
     :param uptime: seconds.
     :param now: monotonic seconds.
     :param wall_clock: seconds since the epoch.
@@ -46,7 +48,7 @@ def stats_document(
         "services": {
             service.name: _service(service, statistics, now, wall_clock) for service in services
         },
-        "connections": {"http": max(0, connections - streams), "sse": streams, "ws": 0},
+        "connections": {"http": max(0, connections - streams), "sse": streams, "ws": sockets},
     }
 
 
@@ -82,9 +84,9 @@ def _instance(
         # A circuit that was forced open has no end; it is told by ``circuit``.
         "circuitOpenUntilMs": int((wall_clock + open_until - now) * 1000) if open_until else None,
         "inflight": {
-            "http": instance.inflight - instance.streams,
+            "http": instance.inflight - instance.streams - instance.sockets,
             "sse": instance.streams,
-            "ws": 0,
+            "ws": instance.sockets,
         },
         "requestsTotal": rates.requests,
         "errorsTotal": rates.errors,

@@ -4,7 +4,8 @@ Never in a line: query strings (tokens travel there), credentials, bodies; of a 
 precedes its query. Everything a client can choose is escaped, so that a line stays one line.
 
 Callers: ``observe.access_log``, once per request. What is the same for many requests,
-`outcome_text`, is worked out by ``observe.outcomes``.
+`outcome_text`, is worked out by ``observe.outcomes``. What ``observe.socket_lines`` tells at the
+end of a WebSocket is written in the same way.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from typing import TypeVar
 
 from rtgateway.observe.views import ChosenView, ExchangeView, NamedView
 
-__all__ = ["CombinedLines", "JsonLines", "outcome_text"]
+__all__ = [
+    "CombinedLines",
+    "JsonLines",
+    "apache_time",
+    "hexed",
+    "iso_time",
+    "outcome_text",
+    "user_name",
+]
 
 _MAX_AGENT = 512
 """Bytes of a User-Agent (or Referer) that are told."""
@@ -125,7 +134,7 @@ class JsonLines:
         second, fraction = divmod(int(self._clock() * 1000), 1000)
         if second != self._second:
             self._second = second
-            self._day = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+            self._day = _day(second)
         self._time = f"{self._day}.{fraction:03d}Z"
 
 
@@ -143,29 +152,19 @@ class CombinedLines:
         """``exchange`` as a line, with its end."""
         second = int(self._clock())
         if second != self._second:
-            self._turn(second)
+            self._second = second
+            self._time = apache_time(second)
         named = exchange.named
         agent = named.get(b"user-agent", b"-")[:_MAX_AGENT]
         referer = named.get(b"referer", b"-").partition(b"?")[0][:_MAX_AGENT]
         identity = exchange.identity
-        user = (
-            _hexed(identity.subject.encode(errors="backslashreplace"))
-            if identity is not None
-            else ""
-        )
+        user = user_name(identity.subject if identity is not None else "")
         return (
-            f"{_hexed(exchange.client_ip.encode()) or '-'} - {user.replace(' ', '%20') or '-'} "
+            f"{hexed(exchange.client_ip.encode()) or '-'} - {user} "
             f'[{self._time}] "{exchange.method.decode("latin-1") or "-"} '
-            f'{_hexed(exchange.path) or "-"} HTTP/{"1.0" if exchange.version == 10 else "1.1"}" '
-            f'{exchange.status} {exchange.bytes_out} "{_hexed(referer)}" "{_hexed(agent)}"\n'
+            f'{hexed(exchange.path) or "-"} HTTP/{"1.0" if exchange.version == 10 else "1.1"}" '
+            f'{exchange.status} {exchange.bytes_out} "{hexed(referer)}" "{hexed(agent)}"\n'
         )
-
-    def _turn(self, second: int) -> None:
-        at = gmtime(second)
-        # strftime's month names would follow the locale.
-        month = _MONTHS[at.tm_mon - 1]
-        self._second = second
-        self._time = strftime(f"%d/{month}/%Y:%H:%M:%S +0000", at)
 
 
 def outcome_text(
@@ -189,7 +188,29 @@ def _quoted_bytes(value: bytes) -> str:
     return json.dumps(value.decode("latin-1"))
 
 
-def _hexed(value: bytes) -> str:
+def iso_time(wall: float) -> str:
+    """A time of day (seconds since the epoch) as JSON lines tell it: ISO 8601, milliseconds."""
+    second, fraction = divmod(int(wall * 1000), 1000)
+    return f"{_day(second)}.{fraction:03d}Z"
+
+
+def _day(second: int) -> str:
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+
+
+def apache_time(second: int) -> str:
+    """A time of day (seconds since the epoch) as Apache writes it."""
+    at = gmtime(second)
+    # strftime's month names would follow the locale.
+    return strftime(f"%d/{_MONTHS[at.tm_mon - 1]}/%Y:%H:%M:%S +0000", at)
+
+
+def user_name(subject: str) -> str:
+    """The subject of a token as the user of a combined line, ``-`` for none."""
+    return hexed(subject.encode(errors="backslashreplace")).replace(" ", "%20") or "-"
+
+
+def hexed(value: bytes) -> str:
     """``value`` as Apache writes it: ``\\xhh`` for what would break or disguise a line."""
     if not value.translate(None, _PLAIN):
         return value.decode("ascii")

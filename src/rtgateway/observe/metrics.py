@@ -21,6 +21,8 @@ from rtgateway.observe.durations import count_of
 from rtgateway.observe.exposition import family, histogram_family
 from rtgateway.observe.outcomes import Labels, Outcomes
 from rtgateway.observe.service_metrics import service_metrics
+from rtgateway.observe.socket_metrics import socket_metrics
+from rtgateway.observe.socket_views import SocketsView
 from rtgateway.observe.views import ServiceView
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
@@ -33,6 +35,7 @@ class Metrics:
 
     :param outcomes: how requests came out.
     :param services: all services, as they are now.
+    :param sockets: all WebSockets.
     :param connections: how many client connections are open.
     :param event_loop_delay: seconds, the last sample.
     :param dropped_lines: access log lines that were lost.
@@ -45,6 +48,7 @@ class Metrics:
         "_event_loop_delay",
         "_outcomes",
         "_services",
+        "_sockets",
         "_version",
         "registry",
     )
@@ -55,6 +59,7 @@ class Metrics:
         version: str,
         outcomes: Outcomes,
         services: Callable[[], Iterable[ServiceView]],
+        sockets: SocketsView,
         connections: Callable[[], int],
         event_loop_delay: Callable[[], float],
         dropped_lines: Callable[[], int],
@@ -62,6 +67,7 @@ class Metrics:
         self._version = version
         self._outcomes = outcomes
         self._services = services
+        self._sockets = sockets
         self._connections = connections
         self._event_loop_delay = event_loop_delay
         self._dropped_lines = dropped_lines
@@ -76,10 +82,12 @@ class Metrics:
         What belongs to services and instances that are no more is forgotten before.
         """
         self._outcomes.forget_gone()
+        services = list(self._services())
         texts = [
             *self._process(),
             *_requests(self._outcomes),
-            *service_metrics(list(self._services()), now),
+            *service_metrics(services, now),
+            *socket_metrics(self._sockets, services),
         ]
         return generate_latest(self.registry) + "".join(texts).encode()
 
@@ -91,7 +99,7 @@ class Metrics:
         yield family(
             "gateway_connections",
             "gauge",
-            "Open client connections.",
+            "Open client connections, WebSockets included.",
             [],
             [([], self._connections())],
         )
@@ -118,7 +126,7 @@ def _requests(outcomes: Outcomes) -> Iterator[str]:
     """Requests that are over."""
     yield histogram_family(
         "gateway_http_request_duration_seconds",
-        "Time until the end of the answer; of event streams, until its head.",
+        "Time until the end of the answer; of event streams and WebSockets, until its head.",
         ["method", "route", "status_code"],
         outcomes.summed(lambda labels: (labels.method, labels.route, labels.status)).items(),
     )
@@ -131,7 +139,8 @@ def _requests(outcomes: Outcomes) -> Iterator[str]:
     )
     yield histogram_family(
         "proxy_request_duration_seconds",
-        "Time until the end of a service's answer; of event streams, until its head.",
+        "Time until the end of a service's answer; of event streams and WebSockets, until its "
+        "head.",
         ["service", "method", "status"],
         outcomes.summed(_service_answer).items(),
     )

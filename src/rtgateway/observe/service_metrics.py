@@ -39,7 +39,7 @@ def _traffic(services: Sequence[ServiceView]) -> Iterator[str]:
     yield _per_service(
         "gateway_requests_in_flight",
         "gauge",
-        "Requests and event streams being served.",
+        "Requests, event streams and WebSockets being served.",
         services,
         lambda service: sum(each.inflight for each in (*service.instances, *service.leaving)),
     )

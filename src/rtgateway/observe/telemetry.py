@@ -38,8 +38,9 @@ class Telemetry:
         except KeyError:
             outcome = self._find(key)
         ended = finished = exchange.finished
-        if exchange.kind == "sse":
-            # A stream lasts as long as both ends want: that says nothing about how fast it was.
+        if exchange.kind != "http":
+            # A stream or a WebSocket lasts as long as both ends want: that says nothing about how
+            # fast it was.
             ended = exchange.first_byte or finished
         durations = outcome.durations
         seconds = ended - exchange.started

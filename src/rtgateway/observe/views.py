@@ -80,8 +80,9 @@ class InstanceView(Protocol):
     """One instance, as it is now.
 
     ``label``: its normalised URL; ``id``: its short name, unique in its service. ``weight`` is what
-    counts now, ``nominal`` what is configured. ``inflight``: requests and streams, ``streams``:
-    those of them that are event streams. ``latency``, ``last_latency``: seconds until the head of
+    counts now, ``nominal`` what is configured. ``inflight``: requests, streams and
+    WebSockets; ``streams``: those of them that are event streams, ``sockets``: WebSockets.
+    ``latency``, ``last_latency``: seconds until the head of
     an answer; the first is a moving average, the second is None before the first answer.
     ``ejections``: how often it was ejected, ever. ``available``: whether it may be asked now;
     ``standing``: the same, however busy it is.
@@ -109,6 +110,8 @@ class InstanceView(Protocol):
     def inflight(self) -> int: ...
     @property
     def streams(self) -> int: ...
+    @property
+    def sockets(self) -> int: ...
     @property
     def latency(self) -> float: ...
     @property
@@ -226,9 +229,10 @@ class ExchangeView(Protocol):
     address in metrics: a route's label, a page's path, or "unmatched"; never more of them than are
     configured. ``service``: whose answer was wanted; ``chosen``: the instance asked last.
     ``attempts``: how many times it was sent; ``answered``: an answer of an instance was relayed.
-    ``error_code`` is empty if nothing failed; ``error_detail`` says why an instance failed, in our
-    own words, bounded, and is often empty. ``repeats``: room for what is worked out for a request
-    that is repeated, None for others.
+    ``kind``: ``http``, ``sse`` for an event stream, or ``websocket``. ``error_code`` is empty if
+    nothing failed; ``error_detail`` says why an instance failed, in our own words, bounded, and is
+    often empty. ``repeats``: room for what is worked out for a request that is repeated, None for
+    others.
     """
 
     @property

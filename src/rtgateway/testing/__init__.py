@@ -16,6 +16,7 @@ from rtgateway.testing.gateway import RunningGateway, start_gateway
 from rtgateway.testing.rawclient import RawAnswer, RawClient
 from rtgateway.testing.upstream import RecordedConnection, RecordingUpstream
 from rtgateway.testing.waiting import eventually, soon
+from rtgateway.testing.websocket import WebSocketClient, WebSocketConnection, WebSocketUpstream
 
 __all__ = [
     "RawAnswer",
@@ -23,6 +24,9 @@ __all__ = [
     "RecordedConnection",
     "RecordingUpstream",
     "RunningGateway",
+    "WebSocketClient",
+    "WebSocketConnection",
+    "WebSocketUpstream",
     "eventually",
     "soon",
     "start_gateway",

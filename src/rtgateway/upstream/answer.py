@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rtgateway.errors import GatewayError
+from rtgateway.errors import GatewayError, UpstreamFailed
 from rtgateway.net.tasks import Waiter
 from rtgateway.wire.http1 import ResponseHead
 
@@ -86,6 +86,27 @@ class Answer:
         self._connection.wait_for_ever()
         if self._attempt is not None:
             self._attempt.endless()
+
+    def hand_over(self, protocol: Any) -> Attempt:
+        """Give the connection, which has switched protocols (101), to ``protocol``.
+
+        Bytes that came behind the head are in ``body``.
+
+        :return: what has to be told when the connection is over.
+        :raises UpstreamFailed: it is over already.
+        """
+        attempt = self._attempt
+        if self._broken is not None or attempt is None:
+            raise UpstreamFailed("it closed when it had switched protocols", kind="reset")
+        self._connection.hand_over(protocol)
+        attempt.endless()
+        self._attempt = None
+        self.complete = True
+        return attempt
+
+    def fail(self, error: GatewayError) -> None:
+        """It makes no sense after all: the connection ends, and the instance is to blame."""
+        self._connection.fail(error)
 
     def abandon(self) -> None:
         """Nobody wants the rest."""

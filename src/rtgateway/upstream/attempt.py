@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rtgateway.upstream.instance import Instance
     from rtgateway.upstream.service import Service
 
-__all__ = ["Attempt"]
+__all__ = ["Attempt", "SocketAttempt"]
 
 _PANIC = -2
 """The permit of a call that its breaker did not allow: of no generation, it counts for nothing."""
@@ -30,7 +30,10 @@ class Attempt:
 
     :ivar asked: when the request was sent, or is, as far as is known.
     :ivar seconds: until the head of the answer.
+    :ivar counted: more has to be given back than a place and a permit.
     """
+
+    counted = False
 
     __slots__ = (
         "_connection",
@@ -94,7 +97,7 @@ class Attempt:
             failed = status in instance.failure_on.statuses
             shared = status in self.service.failure_on.statuses
             self._verdict(now, failed, shared, status in _GATEWAY_ERRORS)
-        elif answer.complete and self.service.plain:
+        elif answer.complete and self.service.plain and not self.counted:
             # The way of nearly all: `_verdict` and `over`, written out.
             instance.breaker.record(self._permit or 0, now, seconds, False)
             self._permit = None
@@ -182,6 +185,22 @@ class Attempt:
     def __repr__(self) -> str:
         state = "judged" if self._permit is None else "open"
         return f"<Attempt {state} {self.instance!r}>"
+
+
+class SocketAttempt(Attempt):
+    """An attempt to open a WebSocket. If that comes about it lasts as long as the socket does."""
+
+    __slots__ = ()
+
+    counted = True
+
+    def __init__(self, service: Service, instance: Instance, now: float) -> None:
+        super().__init__(service, instance, now)
+        instance.sockets += 1
+
+    def over(self, now: float) -> None:
+        self.instance.sockets -= 1
+        super().over(now)
 
 
 _GATEWAY_ERRORS = frozenset([502, 503, 504])

@@ -12,7 +12,7 @@ from rtgateway.errors import GatewayError
 from rtgateway.upstream.instance import Instance
 from rtgateway.wire.http1 import ResponseHead
 
-__all__ = ["Body", "BodySink", "Call", "Patience", "PayloadSink", "Plan"]
+__all__ = ["Body", "BodySink", "Call", "Patience", "PayloadSink", "Plan", "Upgrade"]
 
 
 class BodySink(Protocol):
@@ -81,10 +81,21 @@ class Plan(Patience, Protocol):
     def request(self) -> float: ...
 
 
+class Upgrade(Protocol):
+    """What a call that asks for another protocol brings (RFC 9110, 7.8).
+
+    ``per_instance``: most WebSockets that its instance may have, this one included; 0: any number.
+    """
+
+    @property
+    def per_instance(self) -> int: ...
+
+
 class Call(Protocol):
     """One request on its way to a service.
 
     :ivar to_head: it is a HEAD request.
+    :ivar upgrade: it asks to switch protocols; None for nearly all calls.
     :ivar path: as the client wrote it, without query.
     :ivar chosen: set by the service as soon as an instance is picked, again at each try.
     :ivar attempts: set by the service: how many tries there have been.
@@ -106,6 +117,9 @@ class Call(Protocol):
 
     @property
     def body(self) -> Body | None: ...
+
+    @property
+    def upgrade(self) -> Upgrade | None: ...
 
     def values(self, key: bytes) -> list[bytes]:
         """All values of a request field (its name in lower case), in order."""

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rtgateway.errors import BadRequest, ClientGone, GatewayError, UpstreamFailed, UpstreamTimeout
+from rtgateway.net.handover import hand_over
 from rtgateway.net.tasks import Waiter
 from rtgateway.upstream.answer import Answer
 from rtgateway.wire.body import BodyDecoder, chunk, decoder_for, last_chunk
@@ -179,6 +180,9 @@ class Connection(Protocol):
             return
         now = monotonic()
         rest = parser.rest
+        if head.status == 101:
+            self._switch(Answer(self, head, rest, came=now))
+            return
         length = head.length
         if length == len(rest):
             waiter = self._waiter
@@ -195,13 +199,45 @@ class Connection(Protocol):
         while head is not None and head.status < 200:
             self._interims += 1
             if head.status == 101:
-                raise UpstreamFailed("it switched protocols without being asked")
+                if cast("Call", self._call).upgrade is None:
+                    raise UpstreamFailed("it switched protocols without being asked")
+                break
             if self._interims > _MAX_INTERIM:
                 raise UpstreamFailed("it sent too many interim answers")
             cast("Call", self._call).interim(head)
             rest = self._parser.rest
             head = self._parser.feed(rest) if rest else None
         return head
+
+    def _switch(self, answer: Answer) -> None:
+        """The instance speaks another protocol from here on; `hand_over` follows."""
+        waiter = self._waiter
+        assert waiter is not None
+        self._waiter = None
+        self._answer = answer
+        self._receive = self._while_switched
+        self.deadline = _NEVER
+        waiter.succeed(answer)
+        if self._answer is answer:
+            # Nobody has taken it yet (something is awaited in between): the kernel keeps the rest.
+            self.pause()
+
+    def _while_switched(self, data: bytes) -> None:
+        # Paused, but TLS hands over whatever it has decrypted.
+        cast("Answer", self._answer).body += data
+
+    def hand_over(self, protocol: Any) -> None:
+        """Give the transport to ``protocol``, for good."""
+        self._call = self._answer = None
+        self.pool.forget(self)
+        self.pool.ended(self)
+        hand_over(self.transport, protocol)
+        if self._paused:
+            self.transport.resumeProducing()
+        # No cycle keeps what is not needed any more.
+        self._receive = _while_another_has_it
+        self._parser.release()
+        self.transport = None
 
     def _begin_streaming(self, answer: Answer, rest: bytes) -> None:
         waiter = self._waiter
@@ -346,10 +382,13 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """Give up the call and the connection with it."""
-        if self._receive == self._while_closed:
-            return
-        self._waiter = None
-        self._break(ClientGone())  # nobody's failure
+        self.fail(ClientGone())  # nobody's failure
+
+    def fail(self, error: GatewayError) -> None:
+        """The same for a reason that whoever has the answer has found."""
+        if self._receive != self._while_closed:
+            self._waiter = None
+            self._break(error)
 
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
         self.pool.ended(self)
@@ -388,3 +427,7 @@ class Connection(Protocol):
     def __repr__(self) -> str:
         state = self._receive.__name__.removeprefix("_while_")
         return f"<Connection {state} served={self.served}>"
+
+
+def _while_another_has_it(data: bytes) -> None:
+    """Never called: the transport delivers elsewhere."""

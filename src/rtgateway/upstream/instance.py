@@ -47,7 +47,7 @@ class Instance:
     :ivar waiting: how many of those wait for the head of an answer.
     :ivar heard: when it answered last, or, if that is later, when it was given something to answer
         after it had nothing; monotonic seconds.
-    :ivar streams: how many of those are event streams.
+    :ivar streams: how many of those are event streams; ``sockets``: WebSockets, open or opening.
     :ivar limit: most requests in flight at once, 0 for any number.
     :ivar latency: seconds until the head of its answers, as a moving average.
     :ivar turn: scratch of weighted turns (`core.balance`): it must outlive the balancer's view.
@@ -84,6 +84,7 @@ class Instance:
         "pool",
         "port",
         "service",
+        "sockets",
         "source",
         "streams",
         "turn",
@@ -124,6 +125,7 @@ class Instance:
         self.waiting = 0
         self.heard = 0.0
         self.streams = 0
+        self.sockets = 0
         self.latency = 0.0
         self.last_latency: float | None = None
         self.turn = 0.0

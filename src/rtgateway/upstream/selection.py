@@ -54,17 +54,18 @@ class Selection:
     ) -> Instance | None:
         """The instance for ``call``; one of ``tried`` only if there is no other."""
         able = self._members.candidates
-        if self._limited:
-            able = tuple(each for each in able if not self._full(each))
+        most = call.upgrade.per_instance if call.upgrade is not None else 0
+        if self._limited or most:
+            able = tuple(each for each in able if not self._full(each, most))
         fresh = able
         if tried:
             fresh = tuple(each for each in able if each not in tried)
             if not fresh:
                 # All others have failed this request, whatever they do for the next.
                 reserve = self._members.reserve
-                fresh = tuple(x for x in reserve if x not in tried and not self._full(x))
+                fresh = tuple(x for x in reserve if x not in tried and not self._full(x, most))
         for each in self._members.probing:
-            if each not in tried and each.breaker.ready(now) and not self._full(each):
+            if each not in tried and each.breaker.ready(now) and not self._full(each, most):
                 # A probe may well fail: better with a request that can be made again.
                 last = call.attempts > 0 and call.attempts + 1 >= policy.attempts
                 again = repeatable(call, policy) and not last
@@ -101,7 +102,10 @@ class Selection:
         """Whether a backup other than these is there for a request that all others have failed."""
         return any(each not in tried and not self._full(each) for each in self._members.reserve)
 
-    def _full(self, instance: Instance) -> bool:
+    def _full(self, instance: Instance, most: int = 0) -> bool:
+        """Whether it takes no more requests, or has ``most`` WebSockets (0: any number)."""
+        if most and instance.sockets >= most:
+            return True
         return self._limited and instance.inflight >= instance.limit
 
     def stick(self, call: Call) -> None:

@@ -24,7 +24,7 @@ from rtgateway.core.quantile import LatencyQuantile
 from rtgateway.core.retry import Conditions, RetryBudget, RetryPolicy
 from rtgateway.errors import GatewayError
 from rtgateway.upstream.answer import Answer
-from rtgateway.upstream.attempt import Attempt
+from rtgateway.upstream.attempt import Attempt, SocketAttempt
 from rtgateway.upstream.call import Call, Patience, Plan
 from rtgateway.upstream.hedge import Race
 from rtgateway.upstream.instance import Instance
@@ -240,7 +240,8 @@ class Service:
         outcome: Answer | GatewayError
         race: Race | None = None
         try:
-            if policy.hedge is not None and call.body is None and repeatable(call, policy):
+            alone = call.body is not None or call.upgrade is not None
+            if policy.hedge is not None and not alone and repeatable(call, policy):
                 race = Race(self, call, plan, patience)
                 attempt, outcome = await race.run(attempt, policy.hedge)
             else:
@@ -279,7 +280,7 @@ class Service:
             self.balancer_errors["selection_failed"] += 1
             raise self._nobody(now, "circuit_open", f"The circuit of service {self.name} is open")
         candidates = members.candidates
-        if tried or members.special or self._selection.needed:
+        if tried or members.special or self._selection.needed or call.upgrade is not None:
             instance = self._selection.pick(call, policy, tried, now)
         elif candidates:
             instance = self._balancer.pick(candidates)
@@ -291,7 +292,8 @@ class Service:
             raise self._nobody(now, "no_instance", message)
         call.chosen = instance
         call.attempts += 1
-        return Attempt(self, instance, now)
+        kind = Attempt if call.upgrade is None else SocketAttempt
+        return kind(self, instance, now)
 
     async def attempt(
         self, call: Call, attempt: Attempt, patience: Patience, *, fresh: bool = False

@@ -21,6 +21,7 @@ from zope.interface import implementer
 from rtgateway.errors import BadRequest, ClientGone, GatewayError
 from rtgateway.gateway.body import RequestBody
 from rtgateway.gateway.exchange import Exchange, Pausable
+from rtgateway.net.handover import hand_over
 from rtgateway.net.tasks import Task
 from rtgateway.wire.body import BodyDecoder, LengthBody, decoder_for
 from rtgateway.wire.http1 import NO_HEAD, RequestHead, RequestParser
@@ -277,6 +278,24 @@ class HTTPChannel(Protocol):
             not self._lost and self.dataReceived != self._nothing and self._parser.between_messages
         ):
             self._end(linger=False)
+
+    def hand_over(self, protocol: Any) -> bytes:
+        """Give the connection to ``protocol``, for good: it speaks HTTP no more.
+
+        :return: what has come behind the request.
+        """
+        self._lost = True
+        self.site.closed(self)
+        pending, self._pending = self._pending, b""
+        transport = self.transport
+        hand_over(transport, protocol)
+        if self._reading_paused:
+            transport.resumeProducing()
+        # No cycle keeps what is not needed any more.
+        del self.dataReceived, self.write
+        self._parser.release()
+        self.transport = None
+        return pending
 
     # -- what an exchange does with its client ------------------------------------------------
 

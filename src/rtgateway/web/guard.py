@@ -1,7 +1,8 @@
 """Who may see the admin pages: holders of a token where there are tokens, else the machine itself.
 
-Admin pages are those below ``/admin`` and ``/gateway``. Health, readiness, pressure and metrics are
-open: they are asked by what knows no tokens, and say nothing about clients. `Guard.admit` is called
+Admin pages are those below ``/admin`` and ``/gateway``. Health (that of WebSockets too), readiness,
+pressure and metrics are open: they are asked by what knows no tokens, and say nothing about
+clients. `Guard.admit` is called
 for every page before it is rendered.
 """
 

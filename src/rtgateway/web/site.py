@@ -35,6 +35,7 @@ from rtgateway.web.channel import HTTPChannel
 from rtgateway.web.peer import Peer
 from rtgateway.wire.http1 import HeadLimits
 from rtgateway.wire.proxy_protocol import Proxied
+from rtgateway.ws.farewell import UnknownService
 
 if TYPE_CHECKING:
     from rtgateway.net.gate import Gate
@@ -180,18 +181,19 @@ class Site:
             return not_allowed(found.allow)
         return self._unknown_service(exchange) or self._pages
 
-    def _unknown_service(self, exchange: Exchange) -> GatewayError | None:
+    def _unknown_service(self, exchange: Exchange) -> GatewayError | Page | None:
         """The built-in mounts say which service they do not know."""
         if self._services is None:
             return None
         parts = exchange.path.split(b"/", 3)
-        if len(parts) < 3 or parts[1] not in (b"api", b"sse") or not parts[2]:
+        if len(parts) < 3 or parts[1] not in (b"api", b"sse", b"ws") or not parts[2]:
             return None
         service = parts[2].decode("latin-1")
-        if service in self._services:
+        if service in self._services or exchange.path == b"/ws/health":
             return None
         message = f"No upstream configured for service: {service[:64]}"
-        return GatewayError(404, "unknown_service", message, fault="client")
+        refusal = GatewayError(404, "unknown_service", message, fault="client")
+        return UnknownService(self.wheel, refusal) if parts[1] == b"ws" else refusal
 
 
 class Admitted(Repeats):

@@ -90,6 +90,7 @@ def _left(instance: ManagedInstance) -> Answer:
             "id": instance.id,
             "inFlight": instance.inflight,
             "streams": instance.streams,
+            "websockets": instance.sockets,
             "empty": not instance.inflight,
         },
     )

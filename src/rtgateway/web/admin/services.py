@@ -88,7 +88,11 @@ def _instance(instance: InstanceView, moment: Moment) -> dict[str, Any]:
         "backup": instance.backup,
         "draining": instance.draining,
         "empty": not instance.inflight,
-        "inflight": {"http": instance.inflight - instance.streams, "sse": instance.streams},
+        "inflight": {
+            "http": instance.inflight - instance.streams - instance.sockets,
+            "sse": instance.streams,
+            "ws": instance.sockets,
+        },
         "limit": instance.limit,
         "latency": round(instance.latency, 6) if measured else None,
         "lastLatency": round(instance.last_latency or 0.0, 6) if measured else None,

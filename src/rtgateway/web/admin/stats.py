@@ -42,6 +42,7 @@ class Stats:
             gateway.services.values(),
             gateway.statistics,
             connections=len(gateway.site.channels),
+            sockets=len(gateway.sockets.live),
             environment=gateway.config.environment,
             uptime=now - gateway.started_at,
             now=now,

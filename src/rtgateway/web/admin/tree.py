@@ -16,6 +16,7 @@ from rtgateway.web.admin.page import Answer, Answering, Branch, Page, answer
 from rtgateway.web.admin.services import ServicesPage
 from rtgateway.web.admin.stats import Stats
 from rtgateway.web.admin.view import GatewayView
+from rtgateway.web.admin.websockets import WebSocketsPage, websocket_health
 from rtgateway.web.guard import Guard
 from rtgateway.web.pages import Root
 
@@ -39,11 +40,15 @@ def make_root(gateway: GatewayView, guard: Guard) -> tuple[Resource, frozenset[b
     administration.putChild(b"stats", Page(GET=stats.gateway))
     administration.putChild(b"circuit-breakers", BreakersPage(gateway))
     administration.putChild(b"services", ServicesPage(gateway))
+    administration.putChild(b"websockets", WebSocketsPage(gateway))
+    websockets = Branch()
+    websockets.putChild(b"health", Page(GET=websocket_health(gateway)))
     root = Root()
     pages: dict[bytes, Resource] = {
         b"healthz": Page(GET=liveness),
         b"readyz": Page(GET=health.readiness),
         b"health": health_page,
+        b"ws": websockets,
         b"_pressure": Page(GET=_pressure(gateway.pressure)),
         b"metrics": Page(GET=_metrics(gateway.metrics)),
         b"admin": admin,
@@ -57,7 +62,8 @@ def make_root(gateway: GatewayView, guard: Guard) -> tuple[Resource, frozenset[b
 def _paths(services: Iterable[str]) -> Iterable[bytes]:
     """Every path of a page: as many as the configuration has services."""
     yield from (b"/healthz", b"/readyz", b"/health", b"/health/services", b"/_pressure")
-    yield from (b"/metrics", b"/admin/stats", b"/gateway/stats")
+    yield from (b"/metrics", b"/ws/health", b"/admin/stats", b"/gateway/stats")
+    yield b"/gateway/websockets"
     breakers, listed = b"/gateway/circuit-breakers", b"/gateway/services"
     yield from (breakers, listed)
     yield from (b"%b/%b" % (breakers, action) for action in ACTIONS)

@@ -10,11 +10,20 @@ from rtgateway.observe.breaker_views import BreakerView
 from rtgateway.observe.metrics import Metrics
 from rtgateway.observe.outcomes import Outcomes
 from rtgateway.observe.pressure import Pressure
+from rtgateway.observe.socket_views import SocketsView, SocketView
 from rtgateway.observe.statistics import Statistics
 from rtgateway.observe.views import HealthCheckView, InstanceView, ServiceView
 from rtgateway.upstream.discovery import Found
 
-__all__ = ["DependencyView", "GatewayView", "ManagedBreaker", "ManagedInstance", "ManagedService"]
+__all__ = [
+    "DependencyView",
+    "GatewayView",
+    "ManagedBreaker",
+    "ManagedInstance",
+    "ManagedService",
+    "ManagedSocket",
+    "ManagedSockets",
+]
 
 
 class _SiteView(Protocol):
@@ -75,6 +84,21 @@ class ManagedService(ServiceView, Protocol):
     def undrain(self, id: str) -> ManagedInstance: ...
 
 
+class ManagedSocket(SocketView, Protocol):
+    """A WebSocket that an operator may close."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close both sides; ``code`` may be sent (RFC 6455, 7.4), 123 bytes of ``reason``."""
+        ...
+
+
+class ManagedSockets(SocketsView, Protocol):
+    """All WebSockets."""
+
+    @property
+    def live(self) -> Mapping[str, ManagedSocket]: ...
+
+
 class GatewayView(Protocol):
     """The gateway. ``started_at``: monotonic seconds; ``dependencies``: their checks, by name."""
 
@@ -82,6 +106,8 @@ class GatewayView(Protocol):
     def config(self) -> Config: ...
     @property
     def services(self) -> Mapping[str, ManagedService]: ...
+    @property
+    def sockets(self) -> ManagedSockets: ...
     @property
     def dependencies(self) -> Mapping[str, DependencyView]: ...
     @property
