@@ -76,6 +76,7 @@ class Instance:
     pool: Pool = field(default_factory=Pool)
     nominal: int = 1
     weight: float = 1.0
+    sockets: int = 0
     backup: bool = False
     draining: bool = False
     source: str = "static"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Literal, cast
 
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from rtgateway.config import AccessLog as Settings
 from rtgateway.observe.access_log import BATCH, AccessLog
 from tests.observe.exchanges import Body, Exchange, Identity, Repeats, fields, outcome
+from tests.observe.sockets import Socket, Traffic
 
 NOW = 1763716170.125
 """2025-11-21T09:09:30.125Z"""
@@ -223,6 +225,93 @@ class CombinedTests(SynchronousTestCase):
         self.assertIn(" - \\x5cud800 [", line)
 
 
+def ended(**values: Any) -> Socket:
+    """A WebSocket that a client closed after 2.5 s."""
+    usual: dict[str, Any] = {
+        "closed": 102.5,
+        "state": "closing",
+        "close_code": 1000,
+        "close_reason": "bye",
+        "closed_by": "client",
+        "received": Traffic(3, 4, 300),
+        "sent": Traffic(5, 5, 5000),
+    }
+    return Socket(**{**usual, **values})
+
+
+class SocketTests(SynchronousTestCase):
+    """A line at the end of a WebSocket."""
+
+    def logged(self, format: Literal["json", "combined", "off"], socket: Socket) -> str:
+        sink = Sink()
+        access_log = AccessLog(Settings(format=format), sink, clock=lambda: NOW)
+        access_log.socket(socket)
+        access_log.flush()
+        return sink.text
+
+    def test_json(self) -> None:
+        """How long it lasted, how it ended, what went over it."""
+        text = self.logged("json", ended())
+        self.assertTrue(text.endswith("}\n"))
+        self.assertEqual(
+            json.loads(text),
+            {
+                "time": "2025-11-21T09:09:30.125Z",
+                "event": "websocket_closed",
+                "request_id": "r-1",
+                "websocket": "ws-1",
+                "client_ip": "192.0.2.1",
+                "route": "/ws/:service",
+                "service": "users",
+                "instance": "http://a:3001",
+                "path": "/ws/users",
+                "duration_us": 2_500_000,
+                "close_code": 1000,
+                "close_reason": "bye",
+                "closed_by": "client",
+                "messages_in": 3,
+                "bytes_in": 300,
+                "messages_out": 5,
+                "bytes_out": 5000,
+            },
+        )
+
+    def test_combined(self) -> None:
+        """The shape of all lines, and a method that no request has."""
+        text = self.logged("combined", ended(identity="ann b"))
+        self.assertEqual(
+            text,
+            "192.0.2.1 - ann%20b [21/Nov/2025:09:09:30 +0000]"
+            ' "CLOSE /ws/users HTTP/1.1" 101 5000 "-" "code=1000 by=client reason=bye'
+            ' duration_us=2500000 in=3/300 out=5/5000 websocket=ws-1"\n',
+        )
+
+    def test_what_others_send_can_not_break_a_line(self) -> None:
+        """Reasons, paths and subjects are anybody's text."""
+        nasty = 'a"b\\\r\n\u2028\x1b[0m'
+        for subject in (nasty, "\ud800"):
+            socket = ended(close_reason=nasty, path=nasty.encode(), identity=subject)
+            text = self.logged("json", socket)
+            line = json.loads(text)
+            self.assertEqual((line["close_reason"], line["subject"]), (nasty, subject))
+            self.assertEqual(line["path"].encode("latin-1"), nasty.encode())
+            self.assertEqual((text.isascii(), text.count("\n")), (True, 1))
+            text = self.logged("combined", socket)
+            shape = r'\S+ - \S+ \[[^]]+] "CLOSE [^" ]+ HTTP/1.1" 101 \d+ "-" "[^"]+"\n'
+            self.assertRegex(text, re.compile(shape + r"\Z"))
+            self.assertTrue(text.isascii())
+
+    def test_nobody_closed(self) -> None:
+        """What is missing is a hyphen."""
+        text = self.logged("combined", ended(closed_by="", close_reason="", client_ip=""))
+        self.assertTrue(text.startswith("- - - ["))
+        self.assertIn("by=- reason=- ", text)
+
+    def test_off_is_off(self) -> None:
+        """Nothing is written."""
+        self.assertEqual(self.logged("off", ended()), "")
+
+
 class AccessLogTests(SynchronousTestCase):
     """When lines are handed over."""
 
@@ -246,7 +335,9 @@ class AccessLogTests(SynchronousTestCase):
         """Memory for lines is bounded: a full batch goes at once."""
         for _ in range(BATCH):
             self.access_log.log(Exchange(), "")
-        self.assertEqual(self.sink.calls, [f"write {BATCH}"])
+        for _ in range(BATCH):
+            self.access_log.socket(ended())
+        self.assertEqual(self.sink.calls, [f"write {BATCH}"] * 2)
 
     def test_rotation_and_the_end_lose_nothing(self) -> None:
         """Lines so far go to the old file; the last ones are written before closing."""

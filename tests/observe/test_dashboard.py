@@ -16,7 +16,7 @@ class StatsDocumentTests(SynchronousTestCase):
 
     def test_the_whole_document(self) -> None:
         """Every key is there, with its unit."""
-        a = Instance("users", A, 3, 1, latency=0.0125, last_latency=0.02)
+        a = Instance("users", A, 5, 1, latency=0.0125, last_latency=0.02, sockets=2)
         b = Instance("users", "http://b:3001")
         statistics = Statistics()
         for _ in range(19):
@@ -26,6 +26,7 @@ class StatsDocumentTests(SynchronousTestCase):
             [Service("users", (a, b))],
             statistics,
             connections=4,
+            sockets=2,
             environment="test",
             uptime=61.9,
             now=109.0,
@@ -41,7 +42,7 @@ class StatsDocumentTests(SynchronousTestCase):
                 "uptimeSeconds": 61,
                 "env": "test",
                 "services": {},
-                "connections": {"http": 3, "sse": 1, "ws": 0},
+                "connections": {"http": 3, "sse": 1, "ws": 2},
             },
         )
         details = users.pop("upstreamDetails")
@@ -64,7 +65,7 @@ class StatsDocumentTests(SynchronousTestCase):
                 "reason": "",
                 "circuit": "closed",
                 "circuitOpenUntilMs": None,
-                "inflight": {"http": 2, "sse": 1, "ws": 0},
+                "inflight": {"http": 2, "sse": 1, "ws": 2},
                 "requestsTotal": 20,
                 "errorsTotal": 1,
                 "rps": 2.22,
@@ -80,6 +81,7 @@ class StatsDocumentTests(SynchronousTestCase):
             [Service("users", (Instance(),))],
             Statistics(),
             connections=0,
+            sockets=0,
             environment="test",
             uptime=0.0,
             now=0.0,
@@ -101,6 +103,7 @@ class StatsDocumentTests(SynchronousTestCase):
             [Service(instances=(opened, forced, down, busy))],
             Statistics(),
             connections=0,
+            sockets=0,
             environment="test",
             uptime=0.0,
             now=100.0,

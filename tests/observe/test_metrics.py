@@ -10,12 +10,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtgateway.config import AccessLog as AccessLogSettings
 from rtgateway.observe.access_log import AccessLog
+from rtgateway.observe.durations import new_histogram
 from rtgateway.observe.metrics import Metrics
 from rtgateway.observe.outcomes import Outcomes
 from rtgateway.observe.statistics import Statistics
 from rtgateway.observe.telemetry import Telemetry
 from tests.observe.exchanges import Exchange
 from tests.observe.services import Budget, Check, Instance, Pool, Room, Service, a_breaker
+from tests.observe.sockets import Socket, Sockets
 
 NAME = "gateway_http_request_duration_seconds"
 NOW = 1000.0
@@ -45,12 +47,14 @@ class Scrape:
 
     def __init__(self, *services: Service) -> None:
         self.services = list(services)
+        self.sockets = Sockets()
         self.outcomes = Outcomes(lambda: self.services, Statistics())
         self.telemetry = Telemetry(self.outcomes, AccessLog(AccessLogSettings(format="off")))
         self.metrics = Metrics(
             version="1.2.3",
             outcomes=self.outcomes,
             services=lambda: self.services,
+            sockets=self.sockets,
             connections=lambda: 7,
             event_loop_delay=lambda: 0.25,
             dropped_lines=lambda: 3,
@@ -158,12 +162,86 @@ class RequestTests(SynchronousTestCase):
         self.assertIn(f"{other} 700\n", text)
 
 
-class GaugeTests(SynchronousTestCase):
-    """What is read when asked."""
+class ReadTestCase(SynchronousTestCase):
+    """Looks for samples among all that are there."""
 
     def expect(self, scrape: Scrape, expected: Samples) -> None:
         samples = scrape.samples()
         self.assertEqual({key: samples.get(key) for key in expected}, expected)
+
+
+class SocketTests(ReadTestCase):
+    """WebSockets."""
+
+    def test_those_that_are_there(self) -> None:
+        """How many, with whom, and what waits in each direction."""
+        a, gone = Instance(sockets=2), Instance(label="http://gone", sockets=1)
+        scrape = Scrape(Service(instances=(a,), leaving=(gone,)))
+        scrape.sockets.add(
+            Socket("ws-1", buffered_in=10, buffered_out=200),
+            Socket("ws-2", buffered_in=5, state="closing"),
+        )
+        on = labels(service="users", instance="http://a:3001")
+        self.expect(
+            scrape,
+            {
+                ("gateway_websocket_connections", labels()): 2,
+                ("gateway_websocket_instance_connections", on): 2,
+                ("gateway_websocket_buffered_bytes", labels(direction="in")): 15,
+                ("gateway_websocket_buffered_bytes", labels(direction="out")): 200,
+            },
+        )
+        name = "gateway_websocket_instance_connections"
+        self.assertEqual([key for key in scrape.samples() if key[0] == name], [(name, on)])
+
+    def test_those_that_came_and_went(self) -> None:
+        """Opened, refused, and closed by whom with what."""
+        scrape = Scrape()
+        scrape.sockets.opened = {("chat", "users"): 4}
+        scrape.sockets.refused = {("chat", "per_ip"): 3}
+        scrape.sockets.closed = {
+            ("chat", "users", "1000", "client", ""): 1,
+            ("chat", "users", "1013", "gateway", "backpressure"): 2,
+        }
+        name, of = "gateway_websocket_closed_total", {"route": "chat", "service": "users"}
+        self.expect(
+            scrape,
+            {
+                ("gateway_websocket_opened_total", labels(**of)): 4,
+                ("gateway_websocket_refused_total", labels(route="chat", reason="per_ip")): 3,
+                (name, labels(code="1000", side="client", reason="", **of)): 1,
+                (name, labels(code="1013", side="gateway", reason="backpressure", **of)): 2,
+            },
+        )
+
+    def test_traffic_and_times(self) -> None:
+        """Messages and bytes by direction; how long handshakes and pings took."""
+        scrape = Scrape()
+        scrape.sockets.counted = {("chat", "in"): (3, 300), ("chat", "out"): (4, 4000)}
+        handshake, ping = new_histogram(), new_histogram()
+        handshake[0], handshake[-1] = 2, 0.006
+        ping[1], ping[-1] = 1, 0.009
+        scrape.sockets.handshakes = {"chat": handshake}
+        scrape.sockets.rtts = {("chat", "client"): ping}
+        name, rtt = "gateway_websocket_handshake_duration_seconds", "gateway_websocket_ping_rtt"
+        of = {"route": "chat"}
+        self.expect(
+            scrape,
+            {
+                ("gateway_websocket_messages_total", labels(direction="in", **of)): 3,
+                ("gateway_websocket_messages_total", labels(direction="out", **of)): 4,
+                ("gateway_websocket_bytes_total", labels(direction="in", **of)): 300,
+                ("gateway_websocket_bytes_total", labels(direction="out", **of)): 4000,
+                (f"{name}_count", labels(**of)): 2,
+                (f"{name}_sum", labels(**of)): 0.006,
+                (f"{rtt}_seconds_bucket", labels(side="client", le="0.005", **of)): 0,
+                (f"{rtt}_seconds_bucket", labels(side="client", le="0.01", **of)): 1,
+            },
+        )
+
+
+class GaugeTests(ReadTestCase):
+    """What is read when asked."""
 
     def test_connections_and_streams(self) -> None:
         """Connections, event streams and the event loop are shown as they are at that moment."""

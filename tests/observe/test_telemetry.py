@@ -84,6 +84,17 @@ class TelemetryTests(SynchronousTestCase):
         self.assertEqual(self.sum_and_count(ROUTE, 200), (0.25, 1))
         self.assertEqual(self.sum_and_count(ROUTE, 504), (0.5, 1))
 
+    def test_websockets_count_until_they_are_open(self) -> None:
+        """However long they stay; they are requests that went well, and say so in the log."""
+        socket = self.asked(
+            kind="websocket", status=101, started=100.0, first_byte=100.25, finished=3700.0
+        )
+        self.assertEqual(self.errors(socket), 0)
+        self.assertEqual(self.sum_and_count(ROUTE, 101), (0.25, 1))
+        self.access_log.flush()
+        line = json.loads(self.sink.text)
+        self.assertEqual((line["status"], line["kind"]), (101, "websocket"))
+
     def test_what_is_an_error(self) -> None:
         """5xx and answers that broke off; not what the client did, not a client that left."""
         self.assertEqual(self.errors(self.asked(status=500)), 1)

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http import parse_qs
 from twisted.web.resource import getChildForRequest
 from twisted.web.test.requesthelper import DummyRequest
 
@@ -23,6 +24,7 @@ from rtgateway.web.admin import make_root
 from rtgateway.web.guard import Guard
 from tests.observe.exchanges import Identity
 from tests.observe.services import Check, Instance, Service
+from tests.observe.sockets import Sockets
 
 if TYPE_CHECKING:
     from rtgateway.service import Gateway as RealGateway
@@ -53,6 +55,7 @@ class Gateway:
     def __init__(self) -> None:
         self.config = Config(environment="test")
         self.services = two_instances()
+        self.sockets = Sockets()
         self.dependencies: dict[str, Check] = {}
         self.site = Site()
         self.started_at = monotonic() - 60.5
@@ -63,6 +66,7 @@ class Gateway:
             version=__version__,
             outcomes=self.outcomes,
             services=self.services.values,
+            sockets=self.sockets,
             connections=lambda: 3,
             event_loop_delay=lambda: 0.0,
             dropped_lines=lambda: 0,
@@ -87,6 +91,7 @@ class Asking:
     method: bytes = b"GET"
     headers: tuple[tuple[bytes, bytes, bytes], ...] = ()
     identity: Identity | None = None
+    label: str = "unmatched"
 
 
 @dataclass
@@ -118,8 +123,8 @@ class PageTestCase(SynchronousTestCase):
         request.method = method.encode()
         request.exchange = self.asking
         if query:
-            name, _, value = query.partition("=")
-            request.args = {name.encode(): [value.encode()]}
+            request.uri = f"{path}?{query}".encode()
+            request.args = parse_qs(query.encode(), keep_blank_values=True)
         if body is not None:
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
             request.content = BytesIO(content)

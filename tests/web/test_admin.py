@@ -15,6 +15,7 @@ from rtgateway.web.admin import make_root
 from rtgateway.web.admin.breakers import ACTIONS
 from rtgateway.web.guard import Guard
 from rtgateway.web.pages import Missing
+from tests.observe.sockets import Socket
 from tests.web.gateways import PageTestCase
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "admin.md"
@@ -53,9 +54,10 @@ class PageTests(PageTestCase):
     def test_stats(self) -> None:
         """/admin/stats has the keys that dashboards of the Real-Time API Gateway need."""
         self.gateway.statistics.window("users", "http://a:3001").record(False, monotonic())
+        self.gateway.sockets.add(Socket())
         document = self.json("/admin/stats")
         self.assertEqual((document["uptimeSeconds"], document["env"]), (60, "test"))
-        self.assertEqual(document["connections"], {"http": 2, "sse": 1, "ws": 0})
+        self.assertEqual(document["connections"], {"http": 2, "sse": 1, "ws": 1})
         users = document["services"]["users"]
         self.assertEqual((users["upstreams"], users["healthy"]), (2, 2))
         self.assertEqual([each["requestsTotal"] for each in users["upstreamDetails"]], [1, 0])
@@ -80,6 +82,8 @@ class PageTests(PageTestCase):
             "/gateway/circuit-breakers/users/disable": "POST",
             "/gateway/services/users/instances": "DELETE, PATCH, POST",
             "/gateway/services/users/drain": "POST",
+            "/gateway/websockets": "DELETE, GET, HEAD",
+            "/ws/health": "GET, HEAD",
         }
         for path, methods in allowed.items():
             self.assertEqual(self.ask(path, "PUT").headers["allow"], methods)
@@ -103,6 +107,11 @@ class PageTests(PageTestCase):
             "/gateway/services/users/instances/x",
             "/gateway/circuit-breakers/",
             "/gateway/circuit-breakers/users/x",
+            "/gateway/websockets/",
+            "/ws",
+            "/ws/",
+            "/ws/health/",
+            "/ws/health/x",
         ):
             request = cast("Any", DummyRequest(path.encode().split(b"/")[1:]))
             self.assertIsInstance(getChildForRequest(self.root, request), Missing, path)
@@ -113,11 +122,12 @@ class PageTests(PageTestCase):
             request = cast("Any", DummyRequest(label.split(b"/")[1:]))
             self.assertNotIsInstance(getChildForRequest(self.root, request), Missing)
         pages = {"/healthz", "/readyz", "/health", "/health/services", "/_pressure", "/metrics"}
+        pages |= {"/ws/health", "/gateway/websockets"}
         admin = {"/admin/stats", "/gateway/stats", "/gateway/circuit-breakers", "/gateway/services"}
         self.assertEqual({each.encode() for each in pages | admin} - self.labels, set())
         self.gateway.services.clear()
         _, labels = make_root(self.gateway, Guard(Admin(), None))
-        self.assertEqual(len(labels), 13)
+        self.assertEqual(len(labels), 15)
 
     def test_every_page_is_documented(self) -> None:
         """docs/admin.md tells of each, with what can be done there."""

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from rtgateway.testing import RunningGateway
+from rtgateway.testing import RunningGateway, WebSocketClient, WebSocketUpstream, eventually
+from rtgateway.testing.websocket import echo
 from tests.e2e.world import World, get, with_length
 
 
@@ -100,7 +101,15 @@ async def test_a_web_page_can_not_act_for_an_operator(world: World) -> None:
     assert await served_by(world, gateway, 1) == {b"ok"}
 
 
-@pytest.mark.parametrize("line", ["GET /gateway/stats", "POST /gateway/circuit-breakers/reset"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET /gateway/stats",
+        "POST /gateway/circuit-breakers/reset",
+        "GET /gateway/websockets",
+        "DELETE /gateway/websockets/ws-1",
+    ],
+)
 @pytest_twisted.ensureDeferred
 async def test_administration_needs_a_token_where_there_are_tokens(world: World, line: str) -> None:
     """From this machine, too."""
@@ -124,3 +133,70 @@ async def test_a_scrape_of_a_running_gateway(world: World) -> None:
     assert "proxy_requests_total" + requests in text
     assert 'proxy_instances_available{service="main"} 1\n' in text
     assert 'route="/gateway/services/main",status_code="200"' in text
+
+
+@pytest_twisted.ensureDeferred
+async def test_pages_about_websockets(world: World) -> None:
+    """Health is told to everybody; closing is for operators, and has to say whom it means."""
+    upstream = await world.upstream(with_length(b"ok"))
+    gateway = await world.gateway(upstream)
+    status, health = await ask(world, gateway, "GET /ws/health")
+    assert (status, health["status"], health["active_connections"]) == (200, "healthy", 0)
+    status, listed = await ask(world, gateway, "GET /gateway/websockets?state=open")
+    assert (status, listed) == (200, {"total": 0, "next": None, "websockets": []})
+    status, _ = await ask(world, gateway, "DELETE /gateway/websockets?identity=ann")
+    assert status == 202
+    status, _ = await ask(world, gateway, "DELETE /gateway/websockets?identity=ann&instance")
+    assert status == 400
+    status, _ = await ask(world, gateway, "DELETE /gateway/websockets/ws-1")
+    assert status == 404
+    line = "DELETE /gateway/websockets?identity=ann"
+    status, _ = await ask(world, gateway, line, None, "Origin: http://evil.example")
+    assert status == 403
+    client = await world.client(gateway, get("/metrics", "Connection: close"))
+    text = (await client.answer()).body.decode()
+    assert "\ngateway_websocket_connections 0\n" in text
+    assert 'route="/gateway/websockets/:id",status_code="404"' in text
+
+
+@pytest_twisted.ensureDeferred
+async def test_websockets_are_seen_and_closed(world: World) -> None:
+    """Two of them: one by its id, the other because of where it is."""
+    upstream = await WebSocketUpstream.listening(talk=echo)
+    world.keep(upstream)
+    gateway = await world.gateway(upstream)
+    clients = [await WebSocketClient.open(gateway.port, "/ws/main?path=/a&b=c") for _ in "ab"]
+    clients[0].text("hello")
+    await clients[0].frame()
+
+    _, first = await ask(world, gateway, "GET /gateway/websockets?limit=1")
+    (shown,) = first["websockets"]
+    assert (first["total"], first["next"], shown["path"]) == (2, shown["id"], "/ws/main")
+    assert (shown["client_ip"], shown["service"], shown["state"]) == ("127.0.0.1", "main", "open")
+    assert shown["received"]["messages"] == shown["sent"]["messages"] == 1
+    _, second = await ask(world, gateway, f"GET /gateway/websockets?after={first['next']}")
+    assert [each["state"] for each in second["websockets"]] == ["open"]
+    _, stats = await ask(world, gateway, "GET /admin/stats")
+    assert stats["connections"]["ws"] == 2
+    (details,) = stats["services"]["main"]["upstreamDetails"]
+    assert details["inflight"] == {"http": 0, "sse": 0, "ws": 2}
+
+    line = f"DELETE /gateway/websockets/{shown['id']}?code=4000&reason=enough"
+    status, closing = await ask(world, gateway, line)
+    assert (status, closing["close"]["by"]) == (202, "gateway")
+    assert await clients[0].close_frame() == (4000, "enough")
+    line = f"DELETE /gateway/websockets?instance={shown['instance']}&revoked=true"
+    status, closing = await ask(world, gateway, line)
+    assert status == 202
+    assert await clients[1].close_frame() == (4001, "token_revoked")
+    for client in clients:
+        client.closing(1000)
+    await eventually(lambda: not gateway.service.sockets.live)
+    scrape = await world.client(gateway, get("/metrics", "Connection: close"))
+    text = (await scrape.answer()).body.decode()
+    of = 'route="/ws/:service",service="main"'
+    by = 'side="gateway",reason='
+    assert f"gateway_websocket_opened_total{{{of}}} 2\n" in text
+    assert f'gateway_websocket_closed_total{{{of},code="4001",{by}"token_revoked"}} 1\n' in text
+    for client in clients:
+        client.transport.loseConnection()

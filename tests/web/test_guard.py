@@ -61,6 +61,7 @@ class GuardTests(SynchronousTestCase):
             b"/health",
             b"/_pressure",
             b"/metrics",
+            b"/ws/health",
             b"/adminx",
             b"/gatewayx",
         ):
@@ -104,6 +105,8 @@ class GuardTests(SynchronousTestCase):
             b"/admin/x",
             b"/gateway",
             b"/gateway/stats",
+            b"/gateway/websockets",
+            b"/gateway/websockets/ws-1",
             b"/g%61teway/services",
         ):
             self.assertEqual(self.refused(guard, exchange(path, ip="10.0.0.1")), 403)

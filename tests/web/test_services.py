@@ -56,6 +56,7 @@ class ServicePageTests(PageTestCase):
         a = self.gateway.users.instances[0]
         a.pool, a.latency, a.last_latency = Pool(3, ("x",), 1), 0.0125, 0.02
         a.health = Check().passes(1700000000.25)
+        a.inflight, a.sockets = 5, 3
         self.assertEqual(
             self.instance(),
             {
@@ -68,7 +69,7 @@ class ServicePageTests(PageTestCase):
                 "backup": False,
                 "draining": False,
                 "empty": False,
-                "inflight": {"http": 1, "sse": 1},
+                "inflight": {"http": 1, "sse": 1, "ws": 3},
                 "limit": 0,
                 "latency": 0.0125,
                 "lastLatency": 0.02,
@@ -174,7 +175,8 @@ class InstanceChangeTests(PageTestCase):
         """202 with what is still in flight."""
         path = "/gateway/services/users/{}?instance=a:3001"
         document = self.json(path.format("drain"), 202, "POST")
-        self.assertEqual(document, {"id": "a:3001", "inFlight": 2, "streams": 1, "empty": False})
+        expected = {"inFlight": 2, "streams": 1, "websockets": 0, "empty": False}
+        self.assertEqual(document, {"id": "a:3001", **expected})
         self.assertTrue(self.gateway.users.instances[0].draining)
         self.gateway.users.instances[0].inflight = 0
         self.assertTrue(self.json(path.format("undrain"), 202, "POST")["empty"])
