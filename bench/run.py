@@ -25,7 +25,7 @@ from harness.proxies import peers
 from harness.report import Report
 from harness.scenarios import SCENARIOS
 
-ENOUGH_OPEN_FILES = 10_000
+ENOUGH_OPEN_FILES = 12_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             only=frozenset(filter(None, options.only.split(","))),
             rate=options.rate,
             streams=options.streams,
+            pairs=options.pairs,
         ),
         Cores.available(),
         free_ports(),
@@ -73,8 +74,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="NAMES", help=f"some of {names}")
     parser.add_argument("--rounds", type=int, default=0, metavar="N")
     parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="per measurement")
-    parser.add_argument("--rate", type=float, default=0.0, help="latency: requests per second")
+    parser.add_argument(
+        "--rate", type=float, default=0.0, help="latency, ws-steady: requests, messages per second"
+    )
     parser.add_argument("--streams", type=int, default=1000, help="sse: open streams")
+    parser.add_argument("--pairs", type=int, default=5000, help="ws-idle: open connections")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings there")
     parser.add_argument("--strict", action="store_true", help="exit 1 when a target is missed")
     options = parser.parse_args(arguments)

@@ -40,7 +40,7 @@ if [ -n "$wanted" ]; then
     fi
 fi
 
-# --- Go: the peer, the constant-rate generator, the event-stream fan-out --------------------------
+# --- Go: the peer, the constant-rate generator, the event-stream fan-out, the WebSockets ----------
 mkdir -p build
 if have go; then
     (cd peers/go && GOFLAGS=-mod=mod GOPROXY=off go build -o ../../build/goproxy .) ||
@@ -54,6 +54,8 @@ if have npm && have node; then
     if [ "$(node -p 'parseInt(process.versions.node)')" -ge 20 ]; then
         (cd peers/fastify && npm install --no-package-lock --no-audit --no-fund --loglevel=error) ||
             leave_out "npm could not install fastify" fastify
+        (cd peers/http_proxy && npm install --no-package-lock --no-audit --no-fund --loglevel=error) ||
+            leave_out "npm could not install http-proxy" http-proxy
     else
         leave_out "fastify 5 needs Node 20 or later, this is $(node --version)" fastify
     fi

@@ -24,6 +24,7 @@ class Options:
     only: frozenset[str] = frozenset()
     rate: float = 0.0
     streams: int = 1000
+    pairs: int = 5000
 
 
 @dataclass
@@ -38,9 +39,13 @@ class Bench:
     def rig(self) -> Rig:
         return Rig(self.ports)
 
-    def taking_part(self, *names: str) -> list[Proxy]:
-        """The installed peers among `names` (none = all) that the options do not leave out."""
-        chosen = [peer for peer in peers() if not names or peer.name in names]
+    def taking_part(self, *names: str, sockets: bool = False) -> list[Proxy]:
+        """The installed peers among `names` (none = all) that the options do not leave out.
+
+        With `sockets` those that are compared as bridges of WebSockets, else as HTTP proxies.
+        """
+        able = [peer for peer in peers() if (peer.sockets if sockets else peer.http)]
+        chosen = [peer for peer in able if not names or peer.name in names]
         return [peer for peer in chosen if self.wanted(peer)]
 
     def wanted(self, proxy: Proxy) -> bool:

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from harness.proxies import BENCH, Launch, Proxy, Slot
 
 ACCESS_LOG = "access.log"
 MANY_ROUTES = 500
+SOCKET_PATH = "/echo"
+MOST_CONNECTIONS = 16000
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Stages:
     resilience: bool = True  # breakers, outliers, retries
     instances: int = 1  # the same upstream under as many addresses
     stock_reactor: bool = False  # twistd --reactor=epoll in place of the gateway's own
+    websocket: Mapping[str, object] | None = None  # rules of the route for SOCKET_PATH; None = none
 
     def replace(self, **changes: bool | str | int) -> "Stages":
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
@@ -73,8 +77,8 @@ def configuration(slot: Slot, stages: Stages) -> dict[str, object]:
     return {
         "listeners": listeners,
         "services": {"users": _service(slot, stages)},
-        "routes": [_route(number) for number in range(stages.routes)],
-        "connections": {"total": 16000, "per_ip": 16000},
+        "routes": [*_socket_routes(stages), *map(_route, range(stages.routes))],
+        "connections": {"total": MOST_CONNECTIONS, "per_ip": MOST_CONNECTIONS},
         "access_log": _access_log(slot, stages),
         "tracing": {"start": stages.tracing},
         "auth": _auth(stages),
@@ -92,7 +96,7 @@ def _service(slot: Slot, stages: Stages) -> dict[str, object]:
         off = {"circuit_breaker": disabled, "outliers": disabled, "retry": {"attempts": 1}}
     return {
         "instances": [f"http://{each}:{port}" for each in hosts],
-        "pool": {"connections": 4096, "idle": 4096, "queue": 4096},
+        "pool": {"connections": MOST_CONNECTIONS, "idle": 4096, "queue": 4096},
         **off,
     }
 
@@ -107,6 +111,13 @@ def _auth(stages: Stages) -> dict[str, object]:
     if not stages.secret:
         return {"required": False}
     return {"required": True, "jwt": {"secret": stages.secret, "algorithm": "HS256"}}
+
+
+def _socket_routes(stages: Stages) -> list[dict[str, object]]:
+    if stages.websocket is None:
+        return []
+    rules = dict(stages.websocket) or True
+    return [{"name": "sockets", "path": SOCKET_PATH, "service": "users", "websocket": rules}]
 
 
 def _route(number: int) -> dict[str, object]:

@@ -5,6 +5,7 @@ A `Rig` is a context manager that owns a temporary directory and every child sta
 
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -68,6 +69,25 @@ class Child:
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()]
         return next((line[:200] for line in reversed(lines) if line), "it wrote nothing")
 
+    def ask(self, command: str) -> dict[str, float]:
+        """Of a conversation: send one line, wait for its answer; BenchError when it failed."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(command + "\n")
+            self.process.stdin.flush()
+        return self.hear()
+
+    def hear(self) -> dict[str, float]:
+        """The next line of a conversation, a JSON object; BenchError when there is none."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise BenchError(f"{self.name} ended: {self.complaint()}")
+        answer: dict[str, float] = json.loads(line)
+        if "error" in answer:
+            raise BenchError(f"{self.name}: {answer['error']}")
+        return answer
+
     def usage(self) -> Usage:
         user = system = 0
         for fields in self._group():
@@ -99,6 +119,12 @@ class Child:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
+
+    def leave(self) -> None:
+        """Wait for the end that the program comes to by itself; kill it when it does not."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_PATIENCE)
+        self.stop()
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

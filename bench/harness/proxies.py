@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.credentials import Certificate
@@ -22,6 +22,10 @@ PEERS = BENCH / "peers"
 BUILD = BENCH / "build"
 OWN_PYTHON = BENCH / ".venv" / "bin" / "python"
 ONE_PROCESSOR = {"GOMAXPROCS": "1"}
+
+# Titles by which the scenarios find their rows.
+NGINX, GO = "nginx", "Go ReverseProxy"
+HTTP_PROXY, AUTOBAHN = "node http-proxy", "Autobahn bridge"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Proxy:
     missing: str
     version: str = ""
     speaks_tls: bool = False
+    http: bool = True  # takes part where requests are measured
+    sockets: bool = False  # takes part where WebSockets are
     prefix: str = ""  # put in front of the upstream's path
     log_files: tuple[str, ...] = ()  # in the slot's directory, emptied between rounds
 
@@ -77,13 +83,15 @@ class Running:
 def peers() -> list[Proxy]:
     """All that rtgateway is compared with, installed or not."""
     return [
-        _debian("nginx", "nginx", _nginx, speaks_tls=True),
+        _debian("nginx", NGINX, _nginx, speaks_tls=True),
         _debian("haproxy", "HAProxy", _haproxy),
         _debian("caddy", "Caddy", _caddy),
         _go(),
         _fastify(),
         _twisted_web(),
         _fastapi(),
+        _http_proxy(),
+        _autobahn(),
     ]
 
 
@@ -96,7 +104,7 @@ def _debian(
     missing = "" if shutil.which(name) else f"{name} is not installed"
     flag = "version" if name == "caddy" else "-v"
     version = "" if missing else _version([name, flag])
-    return Proxy(name, title, launch, missing, version, speaks_tls)
+    return Proxy(name, title, launch, missing, version, speaks_tls, sockets=True)
 
 
 def _nginx(slot: Slot) -> Launch:
@@ -146,22 +154,30 @@ def _go() -> Proxy:
 
     missing = "" if program.exists() else "peers/go is not built"
     version = _version(["go", "version"]) if shutil.which("go") else ""
-    return Proxy("go", "Go ReverseProxy", launch, missing, version, speaks_tls=True)
+    return Proxy("go", GO, launch, missing, version, speaks_tls=True, sockets=True)
 
 
 def _fastify() -> Proxy:
-    modules = PEERS / "fastify" / "node_modules" / "@fastify" / "http-proxy"
+    return _node("fastify", "fastify + http-proxy", "fastify", "@fastify/http-proxy")
+
+
+def _http_proxy() -> Proxy:
+    proxy = _node("node", HTTP_PROXY, "http_proxy", "http-proxy")
+    return replace(proxy, http=False, sockets=True)
+
+
+def _node(name: str, title: str, directory: str, package: str) -> Proxy:
+    program = PEERS / directory / "server.js"
     missing = ""
     if not shutil.which("node"):
         missing = "node is not installed"
-    elif not modules.exists():
+    elif not (PEERS / directory / "node_modules" / package).exists():
         missing = "its packages are not installed"
     return Proxy(
-        "fastify",
-        "fastify + http-proxy",
+        name,
+        title,
         lambda slot: Launch(
-            ["node", PEERS / "fastify" / "server.js", str(slot.port), slot.upstream],
-            {"NODE_ENV": "production"},
+            ["node", program, str(slot.port), slot.upstream], {"NODE_ENV": "production"}
         ),
         missing,
         "" if missing else f"node {_version(['node', '--version'])}",
@@ -192,6 +208,22 @@ def _fastapi() -> Proxy:
 
     version = "" if missing else _version([OWN_PYTHON, "-m", "uvicorn", "--version"])
     return Proxy("fastapi", "FastAPI + httpx", launch, missing, version)
+
+
+def _autobahn() -> Proxy:
+    return Proxy(
+        "autobahn",
+        AUTOBAHN,
+        lambda slot: Launch(
+            [sys.executable, PEERS / "autobahn_bridge.py", str(slot.port), slot.upstream]
+        ),
+        _not_importable(Path(sys.executable), "twisted", "autobahn"),
+        _version(
+            [sys.executable, "-c", "import importlib.metadata as m; print(m.version('autobahn'))"]
+        ),
+        http=False,
+        sockets=True,
+    )
 
 
 # --- shared by the above and by upstream.py -------------------------------------------------------

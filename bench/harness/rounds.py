@@ -19,11 +19,17 @@ NOISE = 0.05  # share of a core above which a reader is warned
 
 @dataclass(frozen=True)
 class Entrant:
-    """One row of the table. `running` is None for load that goes straight to the upstream."""
+    """One row of the table. `running` is None for load that goes straight to the upstream.
+
+    `prepare`, which takes the same seconds, and `finish` come before and after each measurement and
+    are not part of it.
+    """
 
     label: str
     running: Running | None
     measure: Callable[[float], Outcome]  # takes seconds
+    prepare: Callable[[float], None] = lambda seconds: None
+    finish: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,7 @@ def _still_whole(entrants: Iterable[Entrant], result: Rounds) -> list[Entrant]:
 
 
 def _sample(entrant: Entrant, seconds: float, cores: Cores) -> Sample:
+    entrant.prepare(seconds)
     child = entrant.running.child if entrant.running else None
     usage = child.usage() if child else NOTHING_USED
     cores_before = CoreTime.now(cores.proxy), CoreTime.now(cores.load)
@@ -142,6 +149,7 @@ def _sample(entrant: Entrant, seconds: float, cores: Cores) -> Sample:
     if child is not None:
         child.check()
         usage = child.usage() - usage
+    entrant.finish()
     if entrant.running is not None:
         entrant.running.empty_logs()
     return Sample(outcome, elapsed, usage, proxy_core, load_core)

@@ -4,7 +4,16 @@ from collections.abc import Callable
 
 from harness.bench import Bench
 from harness.report import Report
-from harness.scenarios import bodies, ladder, latency, small, sse
+from harness.scenarios import (
+    bodies,
+    ladder,
+    latency,
+    small,
+    sockets,
+    sockets_idle,
+    sockets_steady,
+    sse,
+)
 
 SCENARIOS: dict[str, Callable[[Bench], Report]] = {
     "small": small.small,
@@ -15,5 +24,13 @@ SCENARIOS: dict[str, Callable[[Bench], Report]] = {
     "upload": bodies.upload,
     "latency": latency.latency,
     "sse": sse.sse,
+    "ws-64b": sockets.small,
+    "ws-4k": sockets.medium,
+    "ws-1m": sockets.large,
+    "ws-2000": sockets.many,
+    "ws-rules": sockets.rules,
+    "ws-handshakes": sockets.handshakes,
+    "ws-steady": sockets_steady.steady,
+    "ws-idle": sockets_idle.idle,
     "ladder": ladder.ladder,
 }

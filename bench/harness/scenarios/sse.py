@@ -1,6 +1,5 @@
 """Open event streams: memory per stream, and how fast one event reaches everybody."""
 
-import json
 import time
 from dataclasses import dataclass
 
@@ -53,19 +52,7 @@ class Fanout:
         )
 
     def ask(self, command: str) -> dict[str, float]:
-        """Send one command, wait for its answer; BenchError when it failed."""
-        stdin, stdout = self.child.process.stdin, self.child.process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        stdin.write(command + "\n")
-        stdin.flush()
-        line = stdout.readline()
-        if not line:
-            raise BenchError(f"fanout ended: {self.child.complaint()}")
-        answer: dict[str, float] = json.loads(line)
-        if "error" in answer:
-            raise BenchError(str(answer["error"]))
-        return answer
+        return self.child.ask(command)
 
 
 def sse(bench: Bench) -> Report:
