@@ -219,27 +219,21 @@ def fed(scanner: FrameScanner, reads: Sequence[bytes]) -> tuple[FrameError | Non
 @pytest.mark.parametrize("masked", [True, False], ids=["from client", "from instance"])
 @pytest.mark.parametrize("illegal", ILLEGAL.values(), ids=ILLEGAL)
 class TestIllegal:
-    @pytest.mark.parametrize("where", ["whole", "byte by byte", "behind what is good"])
-    def test_found(self, illegal: Illegal, masked: bool, where: str) -> None:
+    def test_found(self, illegal: Illegal, masked: bool) -> None:
         """The code and the word; what came before goes on, and then nothing."""
         good, bad = illegal.wire(masked)
-        reads = {
-            "whole": [good + bad],
-            "byte by byte": [bytes([byte]) for byte in good + bad],
-            "behind what is good": [good, bad],
-        }[where]
-        scanner = FrameScanner(illegal.rules(masked), lambda opcode, payload, raw: raw)
-        error, output = fed(scanner, reads)
-        assert error is not None
-        assert (error.code, error.reason) == (illegal.code, illegal.reason)
-        assert output == good
-        assert scanner.between
-        assert scanner.boundary == (len(error.passed) or -1)
-        assert scanner.frames == len(illegal.before)
-        assert not scanner.closed
-        assert "broken" in repr(scanner)
-        assert scanner.feed(wire(TEXT, masked)) == b""
-        assert scanner.frames == len(illegal.before)
+        for reads in ([good + bad], [good, bad], [bytes([byte]) for byte in good + bad]):
+            scanner = FrameScanner(illegal.rules(masked), lambda opcode, payload, raw: raw)
+            error, output = fed(scanner, reads)
+            assert error is not None
+            assert (error.code, error.reason) == (illegal.code, illegal.reason)
+            assert output == good
+            assert scanner.between
+            assert scanner.boundary == (len(error.passed) or -1)
+            assert "broken" in repr(scanner)
+            assert scanner.feed(wire(TEXT, masked)) == b""
+            assert scanner.frames == len(illegal.before)
+            assert not scanner.closed
 
     def test_seen_from_the_header(self, illegal: Illegal, masked: bool) -> None:
         """A data frame is refused before a byte of its payload has come, limits included."""
