@@ -52,11 +52,22 @@ def connection_options(values: Iterable[bytes]) -> frozenset[bytes]:
 
     :param values: the value of each Connection field.
     """
-    listed = b",".join(values).lower().split(b",")
-    return frozenset(option.strip(b" \t") for option in listed) - _NOTHING
+    value = b",".join(values)
+    options = _KNOWN_OPTIONS.get(value)
+    if options is None:
+        listed = value.lower().split(b",")
+        options = frozenset(option.strip(b" \t") for option in listed) - _NOTHING
+        if len(value) <= _MAX_OPTIONS:
+            if len(_KNOWN_OPTIONS) >= _MAX_OPTIONS:
+                _KNOWN_OPTIONS.clear()
+            _KNOWN_OPTIONS[value] = options
+    return options
 
 
 _NOTHING = frozenset([b""])
+_KNOWN_OPTIONS: dict[bytes, frozenset[bytes]] = {}
+_MAX_OPTIONS = 64
+"""How many values are remembered: most messages have one of a few. Bytes of the longest, too."""
 
 
 def is_token(value: bytes) -> bool:

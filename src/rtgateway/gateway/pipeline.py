@@ -87,7 +87,7 @@ class Pipeline:
         except ClientGone as gone:
             exchange.status, exchange.error_code = gone.status, gone.code
         except GatewayError as error:
-            if exchange.route is not None and exchange.route.proxy_headers:
+            if exchange.route is not None and exchange.route.proxy_headers and answer is None:
                 respond.name_instance(exchange)
             respond.with_error(exchange, error)
         except Exception:

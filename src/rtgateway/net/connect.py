@@ -10,7 +10,6 @@ from __future__ import annotations
 
 # Twisted's connectors are not annotated throughout.
 # mypy: allow-untyped-calls
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
@@ -21,14 +20,16 @@ from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rtgateway.errors import UpstreamFailed, UpstreamTimeout
+from rtgateway.net.dial import Dial
 from rtgateway.net.racing import ATTEMPT_DELAY, interleaved, race
-from rtgateway.net.transport import Connector, UnixConnector
+from rtgateway.net.transport import Client, UnixConnector
 
 __all__ = ["connect", "connect_unix"]
 
@@ -56,6 +57,9 @@ def connect(
     :return: fires with ``protocol`` after its ``connectionMade``. Cancelling it ends the attempt.
         Fails with `UpstreamFailed` or `UpstreamTimeout`, both retryable: nothing has been sent.
     """
+    if tls is None and _is_address(host) and interfaces.IReactorFDSet.providedBy(reactor):
+        # The way of most: one address, one wait.
+        return _Attempt(host, port, protocol, None).dial(timeout, reactor)
     connecting = Deferred.fromCoroutine(_connect(host, port, protocol, timeout, reactor, tls))
     return connecting.addTimeout(timeout, cast("interfaces.IReactorTime", reactor), _too_late)
 
@@ -70,10 +74,9 @@ def connect_unix(
 ) -> Deferred[P]:
     """Connect ``protocol`` to the Unix socket at ``path``; otherwise like `connect`."""
 
-    def dial(factory: ClientFactory) -> None:
-        UnixConnector(path, factory, timeout, reactor, 0).connect()
-
-    connecting = _Attempt(path, protocol, tls).start(dial, reactor)
+    attempt = _Attempt(path, 0, protocol, tls)
+    connecting = attempt.outcome
+    UnixConnector(path, attempt.factory(reactor), timeout, reactor, 0).connect()
     return connecting.addTimeout(timeout, cast("interfaces.IReactorTime", reactor), _too_late)
 
 
@@ -82,15 +85,20 @@ async def _connect(
 ) -> P:
     deadline = reactor.seconds() + timeout
     addresses = [host]
-    if not (isIPAddress(host) or isIPv6Address(host)):
+    if not _is_address(host):
         addresses = interleaved(await _resolve(host, reactor))[:_MOST_ADDRESSES]
     if not addresses:
         raise UpstreamFailed(f"{host}: no such name", kind="connect", retryable=True)
     left = deadline - reactor.seconds()
 
     def attempt(address: str) -> Deferred[P]:
-        where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-        return _Attempt(where, protocol, tls).start(_tcp(address, port, left, reactor), reactor)
+        attempt = _Attempt(address, port, protocol, tls)
+        if interfaces.IReactorFDSet.providedBy(reactor):
+            return attempt.dial(left, reactor)
+        # Not a POSIX reactor: its transports are its own.
+        outcome = attempt.outcome
+        interfaces.IReactorTCP(reactor).connectTCP(address, port, attempt.factory(reactor), left)
+        return outcome
 
     if len(addresses) == 1:
         return await attempt(addresses[0])
@@ -100,43 +108,62 @@ async def _connect(
     return await race([partial(attempt, address) for address in addresses], clock, delay)
 
 
-def _tcp(
-    address: str, port: int, timeout: float, reactor: ReactorBase
-) -> Callable[[ClientFactory], None]:
-    def dial(factory: ClientFactory) -> None:
-        if interfaces.IReactorFDSet.providedBy(reactor):
-            Connector(address, port, factory, timeout, None, reactor).connect()
-        else:
-            # Not a POSIX reactor: its transports are its own.
-            interfaces.IReactorTCP(reactor).connectTCP(address, port, factory, timeout)
-
-    return dial
+def _is_address(host: str) -> bool:
+    return isIPAddress(host) or isIPv6Address(host)
 
 
 class _Attempt(ClientFactory, Generic[P]):
-    """One attempt at one address."""
+    """One attempt at one address.
+
+    :param address: an IP address, or the path of a socket.
+    :ivar outcome: fires with the protocol; to be taken before anything is started.
+    """
 
     noisy = False
 
-    def __init__(self, where: str, protocol: P, tls: _ClientTls | None) -> None:
-        self._where = where
+    def __init__(self, address: str, port: int, protocol: P, tls: _ClientTls | None) -> None:
+        self._address = address
+        self._port = port
         self._protocol = protocol
         self._tls = tls
+        self._dial: Dial | None = None
         self._connector: interfaces.IConnector | None = None
         self._newcomer: _Newcomer | None = None
         self._outcome: Deferred[P] | None = Deferred(self._cancelled)
 
-    def start(self, dial: Callable[[ClientFactory], None], reactor: ReactorBase) -> Deferred[P]:
-        outcome = self._outcome
-        assert outcome is not None
-        factory: ClientFactory = self
-        if self._tls is not None:
-            clock = cast("interfaces.IReactorTime", reactor)
-            wrapper = TLSMemoryBIOFactory(self._tls, True, self, clock)
-            # Not the one that gathers small writes: ours are whole messages already.
-            wrapper.protocol = TLSMemoryBIOProtocol
-            factory = cast("ClientFactory", wrapper)
-        dial(factory)
+    @property
+    def outcome(self) -> Deferred[P]:
+        assert self._outcome is not None
+        return self._outcome
+
+    def factory(self, reactor: ReactorBase) -> ClientFactory:
+        """What makes the protocols of the connection: this, or TLS around it."""
+        if self._tls is None:
+            return self
+        wrapper = TLSMemoryBIOFactory(self._tls, True, self, cast("IReactorTime", reactor))
+        # Not the one that gathers small writes: ours are whole messages already.
+        wrapper.protocol = TLSMemoryBIOProtocol
+        return cast("ClientFactory", wrapper)
+
+    def dial(self, timeout: float, reactor: ReactorBase) -> Deferred[P]:
+        """Connect by TCP, within ``timeout`` seconds."""
+        outcome = self.outcome
+
+        def made(client: Client) -> None:
+            self._dial = None
+            client.startReading()
+            if self._tls is None:
+                client.setTcpNoDelay(True)
+                self.made(client, "protocol")
+                return
+            protocol = self.factory(reactor).buildProtocol(client.getPeer())
+            assert protocol is not None
+            client.protocol = protocol
+            protocol.makeConnection(client)
+
+        dial = Dial(self._address, self._port, timeout, reactor, made, self.failed)
+        if self._outcome is not None:
+            self._dial = dial
         return outcome
 
     def startedConnecting(self, connector: interfaces.IConnector) -> None:
@@ -155,7 +182,7 @@ class _Attempt(ClientFactory, Generic[P]):
         # The transport refers to this object for as long as it lives; the connection may have
         # another protocol by then.
         del self._protocol
-        self._newcomer = None
+        self._newcomer = self._connector = None
         setattr(transport, place, protocol)
         protocol.makeConnection(transport)
         outcome, self._outcome = self._outcome, None
@@ -170,18 +197,26 @@ class _Attempt(ClientFactory, Generic[P]):
         if reason.check(error.TimeoutError):
             outcome.errback(UpstreamTimeout("connect", retryable=True))
         else:
-            detail = f"{self._where}: {_explain(reason.value)}"
+            detail = f"{self._where()}: {_explain(reason.value)}"
             outcome.errback(UpstreamFailed(detail, kind="connect", retryable=True))
 
     def _cancelled(self, outcome: Deferred[P]) -> None:
         self._outcome = None
-        if self._newcomer is not None and self._newcomer.transport is not None:
+        if self._dial is not None:
+            self._dial.cancel()
+        elif self._newcomer is not None and self._newcomer.transport is not None:
             cast("interfaces.ITCPTransport", self._newcomer.transport).abortConnection()
         elif self._connector is not None:
             self._connector.stopConnecting()
 
     def __repr__(self) -> str:
-        return f"<connection attempt to {self._where}>"
+        return f"<connection attempt to {self._where()}>"
+
+    def _where(self) -> str:
+        address, port = self._address, self._port
+        if not port:
+            return address
+        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 @implementer(interfaces.IHandshakeListener)

@@ -1,8 +1,8 @@
 """The epoll reactor with a shorter way from the kernel to ``doRead``.
 
 Twisted wraps each event in a logging context (the ``system`` of legacy log lines), which costs
-more than reading the bytes. Here the ordinary event, "readable and nothing else", goes to
-``doRead`` directly; every other one goes Twisted's way. `install` is called once by the command
+more than reading the bytes. Here the ordinary events, "readable and nothing else" and "writable and
+nothing else", go to ``doRead`` and ``doWrite`` directly; every other one goes Twisted's way. `install` is called once by the command
 line or the ``twistd`` plug-in, before anything imports ``twisted.internet.reactor``.
 """
 
@@ -18,7 +18,7 @@ from twisted.python import log
 __all__ = ["install"]
 
 if sys.platform == "linux":
-    from select import EPOLLIN
+    from select import EPOLLIN, EPOLLOUT
 
     from twisted.internet.epollreactor import EPollReactor
     from twisted.internet.main import installReactor
@@ -28,6 +28,9 @@ if sys.platform == "linux":
 
     _EVENTS = 512
     """Events taken from the kernel at a time; what is left over comes first the next time."""
+
+    _READING, _WRITING = (EPOLLIN, EPOLLOUT), (EPOLLOUT, EPOLLIN)
+    """What is waited for, and what else may be."""
 
     class EpollReactor(EPollReactor):
         """See the module."""
@@ -42,7 +45,7 @@ if sys.platform == "linux":
                 if selectable is None:
                     # An earlier one of these events closed it.
                     continue
-                if event != EPOLLIN:
+                if event != EPOLLIN and event != EPOLLOUT:
                     log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
                     continue
                 why: BaseException | None
@@ -50,16 +53,35 @@ if sys.platform == "linux":
                 try:
                     if selectable.fileno() == -1:
                         why = _NO_FILEDESC
-                    else:
+                    elif event == EPOLLIN:
                         why = selectable.doRead()
                         reading = True
+                    else:
+                        why = selectable.doWrite()
                 except BaseException as error:
                     why = error
                     log.err(system=_prefix(selectable))
                 if why:
-                    log.callWithLogger(
-                        selectable, self._disconnectSelectable, selectable, why, reading
-                    )
+                    try:
+                        self._disconnectSelectable(selectable, why, reading)
+                    except BaseException:
+                        log.err(system=_prefix(selectable))
+
+        def removeReader(self, reader: Any) -> None:
+            """Don't read ``reader`` any more; nothing happens if it was not read."""
+            fd = reader.fileno()
+            if fd in self._reads:
+                self._remove(reader, self._reads, self._writes, self._selectables, *_READING)
+            elif fd < 0 or self._continuousPolling.isReading(reader):
+                super().removeReader(reader)
+
+        def removeWriter(self, writer: Any) -> None:
+            """Don't ask ``writer`` for more; nothing happens if it was not asked."""
+            fd = writer.fileno()
+            if fd in self._writes:
+                self._remove(writer, self._writes, self._reads, self._selectables, *_WRITING)
+            elif fd < 0 or self._continuousPolling.isWriting(writer):
+                super().removeWriter(writer)
 
         # The main loop calls it by this name.
         doIteration = doPoll

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 # Twisted's transports are not annotated throughout.
 # mypy: allow-untyped-calls
+import socket
 import termios
 from array import array
 from collections.abc import Callable, Hashable, Iterable
@@ -18,6 +19,7 @@ from fcntl import ioctl
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp, unix
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
@@ -30,7 +32,6 @@ else:
 
 __all__ = [
     "Client",
-    "Connector",
     "OptimisticWrite",
     "Server",
     "UnixClient",
@@ -38,6 +39,7 @@ __all__ = [
     "UnixServer",
 ]
 
+_DONE, _LOST = Failure(CONNECTION_DONE), Failure(CONNECTION_LOST)
 _READ = 64 * 1024
 """Bytes asked for at a time. Allocating more costs more than the read itself (malloc's mmap)."""
 _READ_MORE = 256 * 1024
@@ -88,6 +90,39 @@ class OptimisticWrite(_Transport):
             self.write(b"".join(parts))
         else:
             super().writeSequence(parts)
+
+    def loseConnection(self) -> None:
+        """Send what has been written, then close.
+
+        With nothing to send and nobody who may yet write, there is no need to wait until the
+        kernel would take more.
+        """
+        if (
+            not self.connected
+            or self.disconnecting
+            or self.producer is not None
+            or self._writeDisconnecting
+            or self._tempDataLen
+            or self.dataBuffer
+            or self._broken
+            or self.TLS
+        ):
+            super().loseConnection()
+            return
+        self.disconnecting = True
+        self.stopReading()
+        self.reactor.callLater(0, self._end)  # type: ignore[attr-defined]
+
+    def _end(self) -> None:
+        if not self.connected or self._aborting:
+            return
+        if self.unsent:
+            # Something was written after all, and more than the kernel would take.
+            self.startWriting()
+        elif self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.connectionLost(_LOST)  # reset by the peer, before we were done
+        else:
+            self.connectionLost(_DONE)
 
     # abortConnection puts a function that takes anything in its place: hence the override.
     def doRead(self) -> ConnectionDone | ConnectionLost | None:  # type: ignore[override]
@@ -157,8 +192,26 @@ class Server(_Admitted, tcp.Server):
     """An accepted TCP connection."""
 
 
-class Client(OptimisticWrite, tcp.Client):
-    """An outgoing TCP connection."""
+class Client(OptimisticWrite, tcp.Connection):
+    """An outgoing TCP connection, as `net.dial` has made it. It reads once it is told to."""
+
+    logstr = "Client"
+    _tlsClientDefault = True  # what startTLS asks
+
+    def __init__(self, skt: socket.socket, reactor: Any) -> None:
+        super().__init__(skt, None, reactor)  # type: ignore[arg-type]
+        self.connected = 1
+
+    def getHost(self) -> IPv4Address | IPv6Address:
+        return self._address(self.socket.getsockname())
+
+    def getPeer(self) -> IPv4Address | IPv6Address:
+        return self._address(self.socket.getpeername())
+
+    def _address(self, where: tuple[Any, ...]) -> IPv4Address | IPv6Address:
+        if self.socket.family == socket.AF_INET6:
+            return IPv6Address("TCP", *where)
+        return IPv4Address("TCP", *where)
 
 
 class UnixServer(_KeepsDescriptors, _Admitted, unix.Server):
@@ -167,13 +220,6 @@ class UnixServer(_KeepsDescriptors, _Admitted, unix.Server):
 
 class UnixClient(_KeepsDescriptors, unix.Client):
     """An outgoing connection on a Unix socket. It takes no file descriptors from its peer."""
-
-
-class Connector(tcp.Connector):
-    """Makes a `Client`."""
-
-    def _makeTransport(self) -> tcp.Client:
-        return Client(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
 class UnixConnector(unix.Connector):

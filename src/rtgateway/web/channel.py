@@ -95,6 +95,7 @@ class HTTPChannel(Protocol):
         self.site.closed(self)
         exchange, task = self.exchange, self._task
         if exchange is None or task is None:
+            self._let_go()
             return
         body_open = exchange.body is not None and not exchange.body.ended
         route = exchange.route
@@ -216,6 +217,7 @@ class HTTPChannel(Protocol):
         """The exchange is over: the next one, or the end."""
         self.exchange = self._task = None
         if self._lost:
+            self._let_go()
             return
         body = exchange.body
         if not exchange.keep_alive or (body is not None and not body.ended):
@@ -291,11 +293,15 @@ class HTTPChannel(Protocol):
         hand_over(transport, protocol)
         if self._reading_paused:
             transport.resumeProducing()
-        # No cycle keeps what is not needed any more.
-        del self.dataReceived, self.write
+        return pending
+
+    def _let_go(self) -> None:
+        """Nothing comes and nothing goes here any more: no cycle keeps what is not needed."""
+        own = self.__dict__
+        own.pop("dataReceived", None)
+        own.pop("write", None)
         self._parser.release()
         self.transport = None
-        return pending
 
     # -- what an exchange does with its client ------------------------------------------------
 

@@ -60,10 +60,10 @@ class Bridge:
         rules, upgrade = self._rules, _upgrade_of(exchange)
         ip = identity = None
         if rules.per_ip and exchange.client_ip:
-            ip = (self._label, network_of(exchange.client_ip))
+            ip = (self, network_of(exchange.client_ip))
         if rules.per_identity and exchange.identity is not None and exchange.identity.subject:
-            identity = (self._label, exchange.identity.subject)
-        place = Place(self._label, ip, identity)
+            identity = (self, exchange.identity.subject)
+        place = Place(self, ip, identity)
         of_route, from_ip, of_identity = self._sockets.taken(place)
         if rules.connections and of_route >= rules.connections:
             raise _no_room("too_many_websockets", "All places are taken", 503)
