@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Creates .venv and installs the project into it, editable; does nothing when that is up to date.
 #   scripts/setup.sh         what `make run` needs
-#   scripts/setup.sh dev     and what the tests and the checks need
+#   scripts/setup.sh dev     and what the tests and the checks need, with a browser if that is easy
 # PYTHON chooses the interpreter. What goes wrong is said in one sentence on stderr; the details
 # are in build/setup.log.
 set -euo pipefail
@@ -98,6 +98,27 @@ install_packages() {
   fail "The Python packages could not be installed; pip's log is $log."
 }
 
+# --- the browser ----------------------------------------------------------------------------
+
+# One test asks a real browser; it is skipped where there is none, so nothing fails here.
+install_browser() {
+  local name
+  for name in chromium chromium-browser google-chrome; do
+    if command -v "$name" >/dev/null; then return; fi
+  done
+  if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
+    echo "There is no Chromium (Debian: apt-get install chromium): the test with a browser will be skipped."
+    return
+  fi
+  echo "Installing Chromium for the test with a browser."
+  export DEBIAN_FRONTEND=noninteractive
+  local install=(timeout 600 apt-get install -y --no-install-recommends chromium)
+  "${install[@]}" >>"$log" 2>&1 </dev/null && return
+  # The package lists of a fresh image are empty.
+  { timeout 120 apt-get update && "${install[@]}"; } >>"$log" 2>&1 </dev/null ||
+    echo "Chromium could not be installed: the test with a browser will be skipped; the details are in $log."
+}
+
 wanted=$(cksum pyproject.toml twisted/plugins/rtgateway_plugin.py)
 stamp=$venv/.installed${extra:+-$extra}
 if [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && venv_fits; then
@@ -111,6 +132,7 @@ echo "Setting up $venv with $python (the first time takes a minute) ..."
 venv_fits || make_venv "$python"
 printf '%s\n' "$PWD" >"$venv/.made-in"
 install_packages
+[[ $extra != dev ]] || install_browser
 # Whatever was installed for another purpose has the packages of the plain installation, too.
 printf '%s\n' "$wanted" >"$venv/.installed"
 printf '%s\n' "$wanted" >"$stamp"

@@ -48,6 +48,7 @@ __all__ = [
     "PONG",
     "TEXT",
     "Frame",
+    "Talk",
     "WebSocketClient",
     "WebSocketConnection",
     "WebSocketEnd",
