@@ -113,7 +113,7 @@ class Gateway(Service):
             version=__version__,
             outcomes=self.outcomes,
             services=self.services.values,
-            connections=lambda: len(self.site.channels) + len(self.sockets.live),
+            connections=lambda: len(self.site.channels) + self.sockets.connections,
             event_loop_delay=lambda: self.pressure.delay,
             dropped_lines=lambda: self.access_log.dropped,
             sockets=self.sockets,
@@ -131,6 +131,7 @@ class Gateway(Service):
             self.wheel,
             trusted,
             RequestIds(os.urandom(16)),
+            self.sockets,
         )
 
     # -- parts --------------------------------------------------------------------------------
@@ -295,19 +296,19 @@ class Gateway(Service):
 
     def _busy(self) -> bool:
         """Whether a client is connected, or a request goes on without one."""
-        connected = self.site.channels or self.sockets.live
+        connected = self.site.channels or self.sockets.connections
         return bool(connected) or any(each.inflight for each in self.instances())
 
     async def _cut_off(self) -> None:
         channels = list(self.site.channels)
-        count = len(channels) + len(self.sockets.live)
+        count = len(channels) + self.sockets.connections
         if count:
             log.warn("Closing {count} connections: the grace period is over", count=count)
         for channel in channels:
             channel.transport.abortConnection()
         self.sockets.abort()
         # They end in the next turn of the reactor, and what they did belongs into the log.
-        await self._until(lambda: not (self.site.channels or self.sockets.live), 1.0)
+        await self._until(lambda: not (self.site.channels or self.sockets.connections), 1.0)
 
     async def _until(self, condition: Callable[[], bool], patience: float) -> None:
         deadline = monotonic() + patience

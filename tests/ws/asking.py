@@ -64,6 +64,9 @@ def exchange_of(request: bytes) -> Exchange:
     exchange = Exchange(cast("Any", _Client()), head, 0.0)
     exchange.path = head.target.partition(b"?")[0]
     exchange.rest = head.target
+    if head.target.startswith(b"/ws/users"):
+        # As the built-in route leaves it: what follows the name of the service.
+        exchange.rest = b"/" + head.target.removeprefix(b"/ws/users").removeprefix(b"/")
     exchange.host = b"a.example"
     exchange.request_id = b"r-1"
     return exchange

@@ -454,6 +454,8 @@ class PathInQueryTests(SynchronousTestCase):
             (b"?path=/a%2Bb%22%7B", b"/a+b%22%7B"),
             (b"?path=/a//b/https://x/", b"/a//b/https://x/"),
             (b"?path=/a:b@c;d=e,f", b"/a:b@c;d=e,f"),
+            (b"/chat", b"/chat"),
+            (b"/chat/room?a=1", b"/chat/room?a=1"),
         ):
             target = b"/ws/users" + query
             exchange, _ = upgrade_of(ask(target=target), BUILT_IN)

@@ -74,9 +74,13 @@ class WebSocket(Section):
         description="Bytes that wait for a side that does not take them; beyond, it is closed "
         "(1013 `backpressure`).",
     )
-    max_frame: Size = Field(default=0, description="Largest frame (1009); 0 is unlimited.")
+    max_frame: Size = Field(
+        default=0, description="Largest frame, as it is on the wire (1009); 0 is unlimited."
+    )
     max_message: Size = Field(
-        default=0, description="Largest message, all its frames together (1009); 0 is unlimited."
+        default=0,
+        description="Largest message, all its frames together, compressed if it is (1009); 0 is "
+        "unlimited.",
     )
     messages_per_second: Number = Field(
         default=0.0, le=_MOST, description="Messages that a client sends; 0 is unlimited."
@@ -147,12 +151,13 @@ class WebSocket(Section):
     )
     token_query: _Parameter = Field(
         default=None,
-        description="Query parameter to take a token from; it is not passed on. Empty: none.",
+        description="Query parameter to take a token from where one is required; it is not passed "
+        "on. Empty: none.",
     )
     token_cookie: _Cookie = Field(
         default=None,
-        description="Cookie to take a token from; it is not passed on. Needs `origins`. "
-        "Empty: none.",
+        description="Cookie to take a token from where one is required; it is not passed on. "
+        "Needs `origins`. Empty: none.",
     )
 
     @property

@@ -35,6 +35,9 @@ def websocket_rules(section: object, auth: object, routes: Sequence[object]) -> 
         if own is None:
             continue
         together = effective(base, own)
+        if not _asks_for_token(auth, route):
+            # Where no token is looked at it does not matter where it could be.
+            together = together.model_copy(update=dict.fromkeys(_TOKEN_KEYS))
         rules = (*_conflicts(together, own.model_fields_set), *_without_auth(own, auth, route))
         for rule in rules:
             yield replace(rule, key=("routes", index, "websocket", *rule.key))
@@ -95,10 +98,14 @@ def _without_jwt(base: WebSocket, auth: object) -> Iterator[Rule]:
             yield Rule("no token is verified, as there is no auth.jwt", (key,))
 
 
+def _asks_for_token(auth: object, route: object) -> bool:
+    wanted = look(route, "auth")
+    return wanted == "required" or (wanted is None and look(auth, "required") not in (None, False))
+
+
 def _without_auth(own: WebSocket, auth: object, route: object) -> Iterator[Rule]:
     """A route that names a place for a token looks at it."""
-    wanted = look(route, "auth")
-    if wanted == "required" or (wanted is None and look(auth, "required") not in (None, False)):
+    if _asks_for_token(auth, route):
         return
     for key in _TOKEN_KEYS:
         if getattr(own, key) is not None:

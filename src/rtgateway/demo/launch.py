@@ -119,7 +119,7 @@ def instructions(address: str, urls: Urls) -> list[str]:
     base = f"http://localhost:{address.rpartition(':')[2]}"
     broken, drained = urls["users"][:2]
     drain = f"{base}/gateway/services/users/drain?instance={drained.removeprefix('http://')}"
-    socket = urls["events"][0].replace("http", "ws", 1)
+    socket = base.replace("http", "ws", 1)
     return [
         f"rtgateway {__version__} listens on {base}",
         "",
@@ -148,7 +148,7 @@ def instructions(address: str, urls: Urls) -> list[str]:
         "Take an instance out of use, and back in with undrain:",
         f"  curl -X POST '{drain}'",
         "",
-        f"A WebSocket echo runs at each instance: {socket}/ws",
+        f"A WebSocket that echoes: {socket}/ws/events/ws",
         "Ctrl-C stops everything.",
         "",
     ]

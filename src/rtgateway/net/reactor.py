@@ -1,9 +1,10 @@
 """The epoll reactor with a shorter way from the kernel to ``doRead``.
 
 Twisted wraps each event in a logging context (the ``system`` of legacy log lines), which costs
-more than reading the bytes. Here the ordinary events, "readable and nothing else" and "writable and
-nothing else", go to ``doRead`` and ``doWrite`` directly; every other one goes Twisted's way. `install` is called once by the command
-line or the ``twistd`` plug-in, before anything imports ``twisted.internet.reactor``.
+more than reading the bytes. Here the ordinary events, "readable and nothing else" and "writable
+and nothing else", go to ``doRead`` and ``doWrite`` directly; every other one goes Twisted's way.
+`install` is called once by the command line or the ``twistd`` plug-in, before anything imports
+``twisted.internet.reactor``.
 """
 
 from __future__ import annotations

@@ -190,16 +190,29 @@ class Attempt:
 class SocketAttempt(Attempt):
     """An attempt to open a WebSocket. If that comes about it lasts as long as the socket does."""
 
-    __slots__ = ()
+    __slots__ = ("_open",)
 
     counted = True
 
     def __init__(self, service: Service, instance: Instance, now: float) -> None:
         super().__init__(service, instance, now)
         instance.sockets += 1
+        self._open = False
+
+    def endless(self) -> None:
+        """It is open: no request any more, that others would have to wait for."""
+        super().endless()
+        self._open = True
+        self.instance.bridged += 1
+        self.service.inflight -= 1
+        if self.service.room is not None:
+            self.service.room.wake()
 
     def over(self, now: float) -> None:
         self.instance.sockets -= 1
+        if self._open:
+            self.instance.bridged -= 1
+            self.service.inflight += 1  # given back in ``endless``
         super().over(now)
 
 

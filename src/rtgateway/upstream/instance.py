@@ -47,7 +47,9 @@ class Instance:
     :ivar waiting: how many of those wait for the head of an answer.
     :ivar heard: when it answered last, or, if that is later, when it was given something to answer
         after it had nothing; monotonic seconds.
-    :ivar streams: how many of those are event streams; ``sockets``: WebSockets, open or opening.
+    :ivar streams: how many of those are event streams; ``sockets``: WebSockets, open or opening;
+        ``bridged``: WebSockets that are open. What balances looks at all of them; a limit of
+        requests in flight does not mean those that are bridged.
     :ivar limit: most requests in flight at once, 0 for any number.
     :ivar latency: seconds until the head of its answers, as a moving average.
     :ivar turn: scratch of weighted turns (`core.balance`): it must outlive the balancer's view.
@@ -65,6 +67,7 @@ class Instance:
         "backup",
         "base",
         "breaker",
+        "bridged",
         "draining",
         "ejection",
         "ejections",
@@ -126,6 +129,7 @@ class Instance:
         self.heard = 0.0
         self.streams = 0
         self.sockets = 0
+        self.bridged = 0
         self.latency = 0.0
         self.last_latency: float | None = None
         self.turn = 0.0
@@ -142,7 +146,7 @@ class Instance:
     def available(self, now: float) -> Availability:
         """Whether it may be asked at ``now`` (monotonic seconds), and if not, why."""
         standing = self.standing(now)
-        if standing.ok and self.limit and self.inflight >= self.limit:
+        if standing.ok and self.limit and self.inflight - self.bridged >= self.limit:
             return Availability(False, f"limit of {self.limit} requests in flight")
         return standing
 

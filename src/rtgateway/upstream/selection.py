@@ -106,7 +106,7 @@ class Selection:
         """Whether it takes no more requests, or has ``most`` WebSockets (0: any number)."""
         if most and instance.sockets >= most:
             return True
-        return self._limited and instance.inflight >= instance.limit
+        return self._limited and instance.inflight - instance.bridged >= instance.limit
 
     def stick(self, call: Call) -> None:
         """Have the client come back to the instance that answered."""

@@ -64,7 +64,7 @@ class Service:
     :ivar quantiles: of its latencies, one for each that routes with hedging ask for.
     :ivar plain: nothing but its instances has to know of a request.
     :ivar failure_on: what its breaker counts as a failure.
-    :ivar inflight: requests and streams that are with its instances.
+    :ivar inflight: requests and streams that are with its instances; not WebSockets that are open.
     :ivar requests: how many there have been; ``retries``: tries beyond the first, by their number;
         ``hedges``: second tries made while the first still ran.
     :ivar budget_refusals: tries that the retry budget did not allow.

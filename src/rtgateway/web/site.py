@@ -36,6 +36,7 @@ from rtgateway.web.peer import Peer
 from rtgateway.wire.http1 import HeadLimits
 from rtgateway.wire.proxy_protocol import Proxied
 from rtgateway.ws.farewell import UnknownService
+from rtgateway.ws.sockets import Sockets
 
 if TYPE_CHECKING:
     from rtgateway.net.gate import Gate
@@ -55,7 +56,9 @@ class Site:
         wheel: Wheel,
         trusted: TrustedProxies,
         request_ids: RequestIds,
+        sockets: Sockets,
     ) -> None:
+        self._sockets = sockets
         self.pipeline = pipeline
         self.wheel = wheel
         self.timeouts = config.timeouts
@@ -193,7 +196,7 @@ class Site:
             return None
         message = f"No upstream configured for service: {service[:64]}"
         refusal = GatewayError(404, "unknown_service", message, fault="client")
-        return UnknownService(self.wheel, refusal) if parts[1] == b"ws" else refusal
+        return UnknownService(self._sockets, refusal) if parts[1] == b"ws" else refusal
 
 
 class Admitted(Repeats):

@@ -11,14 +11,15 @@ from typing import Any
 
 from twisted.python.failure import Failure
 
-from rtgateway.core.deadlines import Wheel
 from rtgateway.errors import GatewayError
 from rtgateway.gateway.exchange import Exchange
 from rtgateway.wire.websocket import FrameError, FrameRules, FrameScanner, close_frame
+from rtgateway.ws.sockets import Sockets
 from rtgateway.ws.upgrade import Agreed, Terms, read_upgrade
 
 __all__ = ["UnknownService"]
 
+_NEVER = float("inf")
 _PATIENCE = 5.0
 """Seconds for a client to answer a Close."""
 _TERMS = Terms(path_in_query=True)
@@ -30,8 +31,8 @@ class UnknownService:
     :param refusal: of everything else.
     """
 
-    def __init__(self, wheel: Wheel, refusal: GatewayError) -> None:
-        self._wheel = wheel
+    def __init__(self, sockets: Sockets, refusal: GatewayError) -> None:
+        self._sockets = sockets
         self._refusal = refusal
 
     async def answer(self, exchange: Exchange) -> None:
@@ -47,7 +48,8 @@ class UnknownService:
             agreed = Agreed(upgrade.protocols[0])
         fields = [(b"X-Request-Id", exchange.request_id)]
         head = upgrade.accept(agreed, fields)
-        farewell = _Farewell(self._wheel)
+        farewell = _Farewell(self._sockets)
+        self._sockets.refuse("/ws/:service", self._refusal.code)
         early = exchange.client.hand_over(farewell)
         exchange.status = 101
         exchange.kind = "websocket"
@@ -66,19 +68,20 @@ _RULES = FrameRules(masked=True, compressed=False, max_frame=0, max_message=0)
 class _Farewell:
     """The protocol of such a connection: waits for the client's Close, for a while."""
 
-    __slots__ = ("_scanner", "_wheel", "deadline", "transport")
+    __slots__ = ("_scanner", "_sockets", "deadline", "transport")
 
     transport: Any
 
-    def __init__(self, wheel: Wheel) -> None:
-        self._wheel = wheel
+    def __init__(self, sockets: Sockets) -> None:
+        self._sockets = sockets
         self._scanner = FrameScanner(_RULES, lambda opcode, payload, frame: b"")
         self.deadline = 0.0
 
     def say(self, data: bytes) -> None:
         now = monotonic()
         self.deadline = now + _PATIENCE
-        self._wheel.add(self, now)
+        self._sockets.wheel.add(self, now)
+        self._sockets.farewells.add(self)
         self.transport.write(data)
 
     def dataReceived(self, data: bytes) -> None:
@@ -92,8 +95,13 @@ class _Farewell:
 
     def expired(self, now: float) -> None:
         """It takes too long (called by the sweep)."""
+        self.deadline = _NEVER
+        self.abort()
+
+    def abort(self) -> None:
+        """Wait no longer."""
         self.transport.abortConnection()
-        self._wheel.discard(self)
 
     def connectionLost(self, reason: Failure) -> None:
-        self._wheel.discard(self)
+        self._sockets.wheel.discard(self)
+        self._sockets.farewells.discard(self)

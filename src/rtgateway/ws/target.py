@@ -52,14 +52,19 @@ def with_query(target: bytes, query: bytes) -> bytes:
     return b"%b?%b" % (path, query) if query else path
 
 
-def path_of_query(query: bytes) -> bytes:
+def path_of_query(path: bytes, query: bytes) -> bytes:
     """The target for the instance that ``?path=`` asks for, with the other parameters behind it.
 
+    :param path: what of the request's own path follows the service's name. It is taken where
+        there is no ``?path=``.
     :raises BadRequest: it is there twice, or it is no path.
     """
     others, values = take_parameter(query, b"path")
-    if len(values) > 1:
-        raise BadRequest("The query has more than one path")
+    if len(values) > 1 or (values and path != b"/"):
+        raise BadRequest("There is more than one path")
+    if not values:
+        check_path(path)
+        return with_query(path, others)
     target = (values[0] if values else b"") or b"/"
     if target[0] != 0x2F:
         raise BadRequest("The path does not begin with a slash")

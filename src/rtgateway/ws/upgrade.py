@@ -163,7 +163,8 @@ def read_upgrade(exchange: Exchange, settings: Terms) -> Upgrade | None:
         token = paired or token
     check_path(exchange.path)
     if settings.path_in_query:
-        exchange.rest = path_of_query(exchange.rest.partition(b"?")[2])
+        path, _, query = exchange.rest.partition(b"?")
+        exchange.rest = path_of_query(path, query)
     else:
         check_path(exchange.rest.partition(b"?")[0])
     return Upgrade(key, protocols, deflate, token, scheme)
