@@ -46,7 +46,7 @@ class Dial:
         self._port = port
         self._reactor = reactor
         self._made: Callable[[Client], None] | None = made
-        self._failed = failed
+        self._failed: Callable[[Failure], None] | None = failed
         self._socket: socket.socket | None = None
         self._timer = reactor.callLater(timeout, self._too_late)
         try:
@@ -75,22 +75,22 @@ class Dial:
     def _done(self) -> None:
         made, skt = self._made, self._socket
         self._timer.cancel()
-        self._made = self._socket = None
+        self._made = self._failed = self._socket = None
         if made is not None and skt is not None:
             made(Client(skt, self._reactor))
 
     def _fail(self, reason: Exception) -> None:
-        pending = self._made is not None
+        failed = self._failed
         self.cancel()
-        if pending:
-            self._failed(Failure(reason))
+        if failed is not None:
+            failed(Failure(reason))
 
     def _too_late(self) -> None:
         self._fail(error.TimeoutError())
 
     def cancel(self) -> None:
         """Give it up."""
-        self._made = None
+        self._made = self._failed = None
         if self._timer.active():
             self._timer.cancel()
         skt = self._socket

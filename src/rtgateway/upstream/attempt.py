@@ -111,6 +111,7 @@ class Attempt:
             self.over(now)
         else:
             answer.watch(self)
+            self._wake()
 
     def failed(self, error: BaseException) -> None:
         """No answer. Only an instance can be to blame."""
@@ -130,6 +131,7 @@ class Attempt:
     def endless(self) -> None:
         """The answer is a stream without an end: that it has begun is all there is to judge."""
         self._verdict(monotonic())
+        self._wake()
 
     def ended(self, error: GatewayError | None) -> None:
         """The body of the answer is complete, or broke off with ``error`` (see `Answer.watch`)."""
@@ -151,8 +153,13 @@ class Attempt:
                 service.breaker.release(self._service_permit, now)
         instance.inflight -= 1
         service.inflight -= 1
-        if service.room is not None:
-            service.room.wake()
+        self._wake()
+
+    def _wake(self) -> None:
+        """There may be more room now: a place given back, or a limit that a verdict has raised."""
+        room = self.service.room
+        if room is not None:
+            room.wake()
 
     def _blame(self, error: BaseException, now: float) -> None:
         if isinstance(error, UpstreamFailed | UpstreamTimeout):
@@ -201,12 +208,10 @@ class SocketAttempt(Attempt):
 
     def endless(self) -> None:
         """It is open: no request any more, that others would have to wait for."""
-        super().endless()
         self._open = True
         self.instance.bridged += 1
         self.service.inflight -= 1
-        if self.service.room is not None:
-            self.service.room.wake()
+        super().endless()
 
     def over(self, now: float) -> None:
         self.instance.sockets -= 1

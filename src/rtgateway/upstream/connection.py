@@ -234,9 +234,7 @@ class Connection(Protocol):
         hand_over(self.transport, protocol)
         if self._paused:
             self.transport.resumeProducing()
-        # No cycle keeps what is not needed any more.
-        self._receive = _while_another_has_it
-        self._parser.release()
+        self._let_go()
         self.transport = None
 
     def _begin_streaming(self, answer: Answer, rest: bytes) -> None:
@@ -386,18 +384,20 @@ class Connection(Protocol):
 
     def fail(self, error: GatewayError) -> None:
         """The same for a reason that whoever has the answer has found."""
-        if self._receive != self._while_closed:
+        if self._receive not in (self._while_closed, _nothing_more):
             self._waiter = None
             self._break(error)
 
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
         self.pool.ended(self)
         if self._receive == self._while_closed:
+            self._let_go()
             return
         decoder = self._decoder
         clean = reason.check(ConnectionDone) is not None
         if decoder is not None and decoder.ends_at_close() and clean and self._waiter is not None:
             self._complete(b"")
+            self._let_go()
             return
         if self._answer is not None:
             detail = "it closed in the middle of its answer"
@@ -408,6 +408,12 @@ class Connection(Protocol):
         reused = self.served > 0
         retryable = not self._heard
         self._break(UpstreamFailed(detail, kind="reset", retryable=retryable, reused=reused))
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Nothing more comes here: no cycle keeps what is not needed any more."""
+        self._receive = _nothing_more
+        self._parser.release()
 
     def _break(self, error: GatewayError) -> None:
         """End the connection, and the call on it with ``error``."""
@@ -429,5 +435,5 @@ class Connection(Protocol):
         return f"<Connection {state} served={self.served}>"
 
 
-def _while_another_has_it(data: bytes) -> None:
-    """Never called: the transport delivers elsewhere."""
+def _nothing_more(data: bytes) -> None:
+    """The state of a connection that has ended, or that another protocol has."""
