@@ -23,6 +23,7 @@ from rtgateway.errors import ClientGone, GatewayError, UpstreamFailed, UpstreamT
 from rtgateway.net.tasks import Task, Waiter
 from rtgateway.upstream import attempt
 from rtgateway.upstream.answer import Answer
+from rtgateway.upstream.attempt import Attempt
 from rtgateway.upstream.build import ServiceBuilder
 from rtgateway.upstream.call import Body, BodySink, Patience, PayloadSink
 from rtgateway.upstream.connection import Connection
@@ -32,7 +33,17 @@ from rtgateway.upstream.pool import Pool
 from rtgateway.upstream.service import Service
 from rtgateway.wire.http1 import HeadLimits, ResponseHead, ResponseParser
 
-__all__ = ["Client", "FakeConnection", "FakePool", "Payload", "Plan", "Stage", "found", "head"]
+__all__ = [
+    "Client",
+    "FakeConnection",
+    "FakePool",
+    "Payload",
+    "Plan",
+    "Stage",
+    "Wish",
+    "found",
+    "head",
+]
 
 _READS_THE_CLOCK = ("service", "attempt", "retrial", "hedge", "build", "waiting_room")
 
@@ -49,9 +60,8 @@ def head(status: int, *lines: tuple[bytes, bytes]) -> ResponseHead:
     fields = b"".join(b"%b: %b\r\n" % line for line in lines)
     parser = ResponseParser(HeadLimits())
     parser.to_head = False
-    parsed = parser.feed(
-        b"HTTP/1.1 %d Status\r\nTransfer-Encoding: chunked\r\n%b\r\n" % (status, fields)
-    )
+    framing = b"Transfer-Encoding: chunked\r\n" if status >= 200 else b""
+    parsed = parser.feed(b"HTTP/1.1 %d Status\r\n%b%b\r\n" % (status, framing, fields))
     assert parsed is not None
     return parsed
 
@@ -157,6 +167,16 @@ class FakeConnection:
     def wait_for_ever(self) -> None:
         """Silence is no fault."""
 
+    def fail(self, error: GatewayError) -> None:
+        self.waiter = None
+        self.breaks(error)
+
+    def hand_over(self, protocol: object) -> None:
+        assert self.answer is not None
+        self.answer = self.call = None
+        self.closed = True
+        self.pool.lent.remove(self)
+
     # -- what happens on it ---------------------------------------------------------------------
 
     @property
@@ -184,6 +204,10 @@ class FakeConnection:
         self.answer = answer = self._answer(status, lines)
         waiter.succeed(answer)
         return answer
+
+    def switches(self) -> Answer:
+        """It speaks another protocol from here on."""
+        return self.begins(101)
 
     def ends(self) -> None:
         """The answer is complete."""
@@ -235,6 +259,17 @@ class FakeConnection:
 
 
 @dataclass
+class Wish:
+    """That of a call for another protocol (`upstream.call.Upgrade`).
+
+    :ivar agreed: what it takes a 101 for; an error: one that makes no sense.
+    """
+
+    per_instance: int = 0
+    agreed: GatewayError | None = None
+
+
+@dataclass
 class Plan:
     """How a request is to be treated (`upstream.call.Plan`)."""
 
@@ -272,6 +307,7 @@ class Client:
     :ivar sent: the heads that were sent; ``tried``: the instances that were asked;
         ``said``: the statuses of their answers.
     :ivar answer: what it got, or ``error``.
+    :ivar socket: what its instance has to be told when its WebSocket is over.
     """
 
     path = b"/"
@@ -284,13 +320,15 @@ class Client:
         method: bytes = b"GET",
         fields: dict[bytes, bytes] | None = None,
         body: Body | None = None,
+        upgrade: Wish | None = None,
     ) -> None:
         self.method = method
         self.body = body
         self.chosen: Instance | None = None
         self.attempts = 0
         self.answer_lines = b""
-        self.upgrade = None
+        self.upgrade = upgrade
+        self.socket: Attempt | None = None
         self.sent: list[bytes] = []
         self.tried: list[Instance] = []
         self.said: list[int] = []
@@ -326,7 +364,9 @@ class Client:
     async def _serve(self, service: Service, plan: Plan) -> None:
         try:
             self.answer = await service.forward(self, plan)
-            if not self.answer.complete:
+            if self.answer.head.status == 101:
+                self._switch(self.answer)
+            elif not self.answer.complete:
                 self.answer.resume()
                 await self.answer.stream_to(self)
         except Exception as error:
@@ -336,6 +376,18 @@ class Client:
                 self.answer.abandon()
             assert not self.over, "served twice"
             self.over = True
+
+    def _switch(self, answer: Answer) -> None:
+        assert self.upgrade is not None, "nobody asked for a 101"
+        if self.upgrade.agreed is not None:
+            answer.fail(self.upgrade.agreed)
+            raise self.upgrade.agreed
+        self.socket = answer.hand_over(object())
+
+    def hangs_up(self) -> None:
+        """Its WebSocket is over."""
+        assert self.socket is not None
+        self.socket.over(attempt.monotonic())  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         state = repr(self.answer or self.error) if self.over else "waiting"
@@ -425,9 +477,10 @@ class Stage:
         method: bytes = b"GET",
         fields: dict[bytes, bytes] | None = None,
         body: Body | None = None,
+        upgrade: Wish | None = None,
     ) -> Client:
         """A client asks."""
-        client = Client(method, fields, body)
+        client = Client(method, fields, body, upgrade)
         self.clients.append(client)
         client.ask(self.service, self.plan)
         return client
