@@ -79,10 +79,9 @@ async def test_a_token(world: World, how: str) -> None:
     client.closing(1000)
     await upstream.sockets[0].close_frame()
     client.abort()
-    lines_ = await world.logged(gateway, 2)
-    assert bearer not in json.dumps(lines_)
-    assert lines_[0]["subject"] == "ann"
-    assert lines_[0]["path"] == "/live?a=1" or lines_[0]["path"] == "/live"
+    logged = await world.logged(gateway, 2)
+    assert bearer not in json.dumps(logged)
+    assert (logged[0]["subject"], logged[0]["path"]) == ("ann", "/live")
 
 
 @pytest.mark.parametrize("how", ["header", "subprotocol", "query", "cookie"])

@@ -385,3 +385,108 @@ async def test_a_ping_is_not_cut_by_a_close_of_the_gateway(world: World) -> None
     assert [frame.opcode for frame in bridged.client.frames] == [BINARY, CLOSE]
     assert await bridged.instance.close_frame() == (1000, "closed_by_operator")
     assert PONG not in {frame.opcode for frame in bridged.client.frames}
+
+
+# -- in the middle of a frame -----------------------------------------------------------------
+
+
+@both_ways
+@pytest_twisted.ensureDeferred
+async def test_a_close_of_the_gateway_waits_for_the_end_of_a_frame(world: World, way: str) -> None:
+    """The sender is told at once; the receiver when what it was getting is complete."""
+    bridged = await bridge(world)
+    one, other = ends(bridged, way)
+    raw = encode(BINARY, bytes(1000), mask=MASK if way == "up" else b"")
+    one.transport.write(raw[:500])
+    await eventually(lambda: len(other.wire) == 500)
+    live(bridged.gateway)[0].close(1000, "closed_by_operator")
+    assert await one.close_frame() == (1000, "closed_by_operator")
+    await soon(0.05)
+    assert len(other.wire) == 500
+    one.transport.write(raw[500:])
+    assert await other.close_frame() == (1000, "closed_by_operator")
+    one.transport.write(raw)
+    await soon(0.05)
+    assert [frame.opcode for frame in other.frames] == [BINARY, CLOSE]
+
+
+@both_ways
+@pytest_twisted.ensureDeferred
+async def test_a_frame_that_is_never_finished(world: World, way: str) -> None:
+    """Nobody waits for its end longer than ``close_timeout``."""
+    bridged = await bridge(world, websocket={"close_timeout": "200ms"})
+    one, other = ends(bridged, way)
+    one.transport.write(encode(BINARY, bytes(1000), mask=MASK if way == "up" else b"")[:500])
+    await eventually(lambda: len(other.wire) == 500)
+    live(bridged.gateway)[0].close(1000, "closed_by_operator")
+    await one.close_frame()
+    await bridged.ended()
+    assert len(other.wire) == 500
+
+
+@both_ways
+@pytest_twisted.ensureDeferred
+async def test_a_close_against_a_half_sent_frame(world: World, way: str) -> None:
+    """Who gets a Close in the middle of its own frame finishes that first."""
+    bridged = await bridge(world)
+    one, other = ends(bridged, way)
+    raw = encode(BINARY, bytes(1000), mask=MASK if way == "up" else b"")
+    one.transport.write(raw[:500])
+    await eventually(lambda: len(other.wire) == 500)
+    other.closing(4000, "enough")
+    assert await one.close_frame() == (4000, "enough")
+    one.transport.write(raw[500:])
+    one.closing(4000, "enough")
+    assert await other.close_frame() == (4000, "enough")
+    assert [frame.opcode for frame in other.frames] == [BINARY, CLOSE]
+    bridged.instance.transport.loseConnection()
+    await all_over(world, bridged)
+
+
+@both_ways
+@pytest_twisted.ensureDeferred
+async def test_good_frames_before_a_violation(world: World, way: str) -> None:
+    """In one write: what was legal arrives, then the Close."""
+    bridged = await bridge(world)
+    one, other = ends(bridged, way)
+    mask = MASK if way == "up" else b""
+    good = encode(TEXT, b"good", mask=mask) + encode(PING, b"?", mask=mask)
+    one.transport.write(good + encode(3, b"bad", mask=mask) + encode(TEXT, b"late", mask=mask))
+    assert await other.close_frame() == (1002, "protocol_error")
+    assert bytes(other.wire).startswith(good)
+    assert [frame.opcode for frame in other.frames] == [TEXT, PING, CLOSE]
+    assert await one.close_frame() == (1002, "protocol_error")
+
+
+@both_ways
+@pytest_twisted.ensureDeferred
+async def test_a_violation_while_the_other_side_sends(world: World, way: str) -> None:
+    """The offender is told between two frames of what it is getting."""
+    bridged = await bridge(world)
+    one, other = ends(bridged, way)
+    raw = encode(BINARY, bytes(1000), mask=MASK if way == "down" else b"")
+    other.transport.write(raw[:500])
+    await eventually(lambda: len(one.wire) == 500)
+    one.transport.write(b"\xff\xff")
+    assert await other.close_frame() == (1002, "protocol_error")
+    await soon(0.05)
+    assert len(one.wire) == 500
+    other.transport.write(raw[500:])
+    assert await one.close_frame() == (1002, "protocol_error")
+    assert [frame.opcode for frame in one.frames] == [BINARY, CLOSE]
+
+
+@both_ways
+@pytest_twisted.ensureDeferred
+async def test_closing_who_does_not_read(world: World, way: str) -> None:
+    """An order to close does not wait for what will never be read."""
+    bridged = await bridge(world, websocket={"close_timeout": "200ms"})
+    one, other = ends(bridged, way)
+    other.pause()
+    one.binary(bytes(12_000_000))
+    (socket,) = live(bridged.gateway)
+    await eventually(lambda: socket.buffered_in + socket.buffered_out)
+    socket.close(1000, "closed_by_operator")
+    await eventually(lambda: not live(bridged.gateway))
+    await world.at_rest(bridged.gateway)
+    assert one.frames[-1].close == (1000, "closed_by_operator")

@@ -461,9 +461,8 @@ async def test_an_agreement_that_is_none(world: World, answer: Any) -> None:
     assert live(gateway) == []
 
 
-@pytest.mark.parametrize("status", ["101", "101 to a plain request"])
 @pytest_twisted.ensureDeferred
-async def test_a_101_that_nobody_asked_for(world: World, status: str) -> None:
+async def test_a_101_that_nobody_asked_for(world: World) -> None:
     """An instance can't make a WebSocket of a plain request."""
     upstream = await upstream_of(world, lambda _, request: agree(request))
     gateway = await start(world, {"instances": [upstream.url], "retry": {"attempts": 1}})

@@ -239,10 +239,11 @@ AT_ONCE: list[Way] = [
     refused_by_the_instance,
     refused_by_the_gateway,
     a_place_is_missing,
+    client_leaves_before,
     unknown_service,
 ]
 """What belonged to these WebSockets is freed when the last one lets it go."""
-BY_THE_COLLECTOR: list[Way] = [a_wrong_answer, client_leaves_before, no_instance]
+BY_THE_COLLECTOR: list[Way] = [a_wrong_answer, no_instance]
 """These end by an exception, which holds on to what its traceback has seen."""
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from rtgateway.testing.websocket import (
     encode,
 )
 from tests.e2e.sockets.bridged import bridge, live, open_socket, start, upstream_of
+from tests.e2e.test_auth import AUTH, token
 from tests.e2e.world import World, only_instance
 
 __all__: list[str] = []
@@ -111,6 +113,77 @@ async def test_any_frames_in_any_pieces(world: World, seed: int) -> None:
     await eventually(lambda: len(without_pings(client)) >= len(down.sent))
     assert without_pings(instance) == up.sent
     assert without_pings(client) == down.sent
+
+
+# -- any handshake ------------------------------------------------------------------------------
+
+HANDSHAKE = (
+    b"GET /ws/main?a=1&access_token=TOKEN&path=/x HTTP/1.1",
+    b"Host: test",
+    b"Connection: Upgrade",
+    b"Upgrade: websocket",
+    b"Sec-WebSocket-Version: 13",
+    b"Sec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==",
+    b"Sec-WebSocket-Protocol: chat, bearer, TOKEN, x",
+    b'Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=12, x; a="b"',
+    b"Origin: https://app.example",
+    b"Cookie: a=b; session=TOKEN; c=d",
+)
+PIECES = (
+    *(b', ; = " \t \x00 \xff % \\ ? & : \xe9 \n'.split(b" ")),
+    *(b"%2F // websocket Upgrade 13 bearer ,, permessage-deflate null 0".split(b" ")),
+    b" ",
+    b"\r\n ",
+    b"a" * 300,
+)
+
+
+def spoiled(chance: random.Random, head: Sequence[bytes]) -> bytes:
+    """A head with one to three mistakes in it."""
+    lines = list(head)
+    for _ in range(chance.randrange(1, 4)):
+        at = chance.randrange(len(lines))
+        line = lines[at]
+        place, kind = chance.randrange(len(line) + 1), chance.randrange(6)
+        if kind == 0:
+            lines.insert(chance.randrange(1, len(lines) + 1), line)
+        elif kind == 1 and at:
+            del lines[at]
+        elif kind == 2:
+            lines[at] = line[:place]
+        elif kind == 3:
+            lines[at] = line.swapcase()
+        else:
+            lines[at] = line[:place] + chance.choice(PIECES) + line[place:]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest_twisted.ensureDeferred
+async def test_any_handshake(world: World, seed: int) -> None:
+    """Accepted, or refused as the client's mistake; never one of the gateway's."""
+    chance = random.Random(seed)
+    terms = {"token_query": "access_token", "token_cookie": "session"}
+    upstream = await upstream_of(world)
+    gateway = await start(
+        world, upstream, auth=AUTH, websocket={**terms, "origins": ["https://app.example"]}
+    )
+    tokens = (token().encode(), b"nonsense")
+    seen: Counter[int] = Counter()
+    for _ in range(100):
+        client = await WebSocketClient.connect(gateway.port)
+        bearer = chance.choices(tokens, (3, 1))[0]
+        client.send(spoiled(chance, [line.replace(b"TOKEN", bearer) for line in HANDSHAKE]))
+        answer = await eventually(lambda client=client: client.handshake or client.take())  # type: ignore[misc]
+        seen[answer.status] += 1
+        client.abort()
+    assert seen[101] > 5
+    assert sum(seen.values()) == 100
+    # 501 and 505: that is no method, no version.
+    assert all(status in (101, 501, 505) or 400 <= status < 500 for status in seen), seen
+    for end in upstream.sockets:
+        end.abort()
+    await nothing_left(world, gateway)
 
 
 # -- any order of events ------------------------------------------------------------------------

@@ -34,6 +34,7 @@ class Socket:
     state: str = "open"
     close_code: int = 0
     close_reason: str = ""
+    close_detail: str = ""
     closed_by: str = ""
     received: Traffic = field(default_factory=Traffic)
     sent: Traffic = field(default_factory=Traffic)

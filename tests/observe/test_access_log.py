@@ -249,6 +249,12 @@ class SocketTests(SynchronousTestCase):
         access_log.flush()
         return sink.text
 
+    def test_whose_fault_it_was(self) -> None:
+        """Only where the gateway knows."""
+        text = self.logged("json", ended(close_detail="client: a reserved opcode"))
+        self.assertEqual(json.loads(text)["detail"], "client: a reserved opcode")
+        self.assertNotIn("detail", json.loads(self.logged("json", ended())))
+
     def test_json(self) -> None:
         """How long it lasted, how it ended, what went over it."""
         text = self.logged("json", ended())

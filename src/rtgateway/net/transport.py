@@ -50,6 +50,7 @@ class OptimisticWrite(_Transport):
     """Mixed in before a `tcp.Connection`; see the module."""
 
     _read_size = _READ
+    _read_more = _READ_MORE
     _broken = False
 
     def write(self, data: bytes) -> None:
@@ -140,11 +141,15 @@ class OptimisticWrite(_Transport):
             return CONNECTION_LOST if self._broken else CONNECTION_DONE
         length = len(data)
         if length == size:
-            self._read_size = _READ_MORE
+            self._read_size = self._read_more
         elif length < _READ < size:
             self._read_size = _READ
         self.protocol.dataReceived(data)
         return None
+
+    def read_at_most(self, size: int) -> None:
+        """Read no more than so many bytes at a time from now on."""
+        self._read_size = self._read_more = size
 
     @property
     def unsent(self) -> int:

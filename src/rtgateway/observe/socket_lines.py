@@ -41,6 +41,8 @@ def json_line(socket: SocketView, wall: float) -> str:
         "messages_out": sent.messages,
         "bytes_out": sent.bytes,
     }
+    if socket.close_detail:
+        members["detail"] = socket.close_detail
     if socket.identity:
         members["subject"] = socket.identity
     return _encode(members) + "\n"

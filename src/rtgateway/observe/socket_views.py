@@ -40,9 +40,10 @@ class SocketView(Protocol):
     ``closing`` from the first Close on. ``closed``: 0.0 as long as it is there. ``closed_by``:
     ``client``, ``upstream``, ``gateway``, or empty while nobody has; ``close_code`` and
     ``close_reason`` are what that side said, the reason of bounded length; 1005 if it said no
-    code, 1006 if its connection was lost. ``received``: from the
-    client, ``sent``: from the instance. ``buffered_in``: bytes that wait to be taken by the
-    instance, ``buffered_out``: by the client. ``rtt``: of the client's last pong, None before it.
+    code, 1006 if its connection was lost. ``close_detail``: in words whose fault it was, where the
+    gateway closed and can tell; empty elsewhere. ``received``: from the client, ``sent``: from the
+    instance. ``buffered_in``: bytes that wait to be taken by the instance, ``buffered_out``: by the
+    client. ``rtt``: of the client's last pong, None before it.
     """
 
     @property
@@ -73,6 +74,8 @@ class SocketView(Protocol):
     def close_code(self) -> int: ...
     @property
     def close_reason(self) -> str: ...
+    @property
+    def close_detail(self) -> str: ...
     @property
     def closed_by(self) -> str: ...
     @property

@@ -107,6 +107,8 @@ class Answer:
     def fail(self, error: GatewayError) -> None:
         """It makes no sense after all: the connection ends, and the instance is to blame."""
         self._connection.fail(error)
+        # Whoever raises it is in its traceback, and may hold this.
+        self._broken = None
 
     def abandon(self) -> None:
         """Nobody wants the rest."""

@@ -9,9 +9,8 @@ the socket as a whole, its `Socket` is told.
 from __future__ import annotations
 
 from collections.abc import Callable
-from struct import Struct
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet import interfaces
 from twisted.python.failure import Failure
@@ -27,6 +26,7 @@ from rtgateway.wire.websocket import (
     parse_close,
     ping_frame,
 )
+from rtgateway.ws.end import End
 
 if TYPE_CHECKING:
     from rtgateway.ws.rules import Meter
@@ -36,70 +36,51 @@ __all__ = ["Side"]
 
 _OTHER_IS_FULL, _TOO_FAST = 1, 2
 """Why nothing is read from a side."""
-_OURS = b"rtgw"
-_PING = Struct(">4sd")
-"""Pings of the gateway are told from those that pass through by their payload: when they were sent,
-in seconds of the monotonic clock."""
+_METERED_READ = 1024
+"""Bytes read at a time from who has a rate to keep: by so much it may be exceeded at most."""
 _BUFFER = 65536
 """Bytes that a transport buffers before it pauses its producer (Twisted's own figure)."""
 
 
 @implementer(interfaces.IPushProducer)
-class Side:
+class Side(End):
     """See the module. It is the protocol of its transport, and the producer of the other's.
 
     :ivar name: ``client`` or ``upstream``.
     :ivar masks: frames sent to it are masked: the gateway is its client (RFC 6455, 5.3).
-    :ivar bytes: that have come from it.
     :ivar easy: what comes from it is passed on without a second look.
-    :ivar blocked: it takes no more at present.
     :ivar said_close: it has got a Close frame, or will at the next boundary.
-    :ivar waiting: frames of our own that it gets at the next frame boundary.
-    :ivar lost: its connection is gone.
-    :ivar ping_sent: when it got a ping that it has not answered; 0.0 if there is none.
     """
 
     __slots__ = (
+        "_controls",
         "_feed",
-        "_holds",
-        "_left",
-        "_mark",
         "_write",
-        "blocked",
-        "bytes",
         "easy",
         "ended",
-        "lost",
         "masks",
         "meter",
         "other",
-        "ping_sent",
         "said_close",
         "scanner",
         "socket",
-        "transport",
-        "waiting",
     )
 
     other: Side
-    transport: Any  # several interfaces at once: TCP transport, consumer, producer
     _write: Callable[[bytes], object]
 
     def __init__(
         self, socket: Socket, rules: FrameRules, *, masks: bool, meter: Meter | None = None
     ) -> None:
+        super().__init__()
         self.socket = socket
         self.scanner = FrameScanner(rules, self._control)
         self._feed = self.scanner.feed
         self.masks = masks
         self.meter = meter
-        self.bytes = 0
         self.easy = meter is None
-        self.blocked = self.said_close = self.lost = self.ended = False
-        self.waiting = b""
-        self.ping_sent = 0.0
-        self._mark = self._left = 0
-        self._holds = 0
+        self.said_close = self.ended = False
+        self._controls = 0
 
     @property
     def name(self) -> str:
@@ -115,6 +96,12 @@ class Side:
         """Frames that have come from it, control frames included."""
         return self.scanner.frames
 
+    @property
+    def activity(self) -> tuple[int, int]:
+        """Changes with every data frame, and with every byte of one."""
+        scanner = self.scanner
+        return scanner.frames - self._controls, 0 if scanner.between else self.bytes
+
     # -- bytes in -----------------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
@@ -124,7 +111,9 @@ class Side:
         except FrameError as error:
             self._feed = _ignore
             self._with_care(error.passed, len(data))
-            self.socket.close(error.code, error.reason)
+            self.socket.close(error.code, error.reason, f"{self.name}: {error.detail}")
+            # What it says is not understood any more, its Close included.
+            self.socket.be_quick()
             return
         if not self.easy:
             self._with_care(out, len(data))
@@ -133,21 +122,23 @@ class Side:
 
     def _with_care(self, out: bytes, size: int) -> None:
         other, socket = self.other, self.socket
-        if self.meter is not None and socket.open and not self._within_rates(self.meter, size):
-            return
         if other.waiting:
             out = self._with_waiting(out)
         elif other.said_close:
             out = b""  # RFC 6455, 5.5.1: nothing follows a Close
-        if out and not other.lost:
+        if out and not (other.lost or other.ended):
             self._write(out)
         if self.scanner.closed:
             other.said_close = True
             socket.advance()
-        elif socket.open:
+        elif not socket.close_code:
+            if self.meter is not None:
+                # Whatever has been scanned is passed on, or a frame would lack a part of it.
+                self._keep_to_rate(self.meter, size)
+            else:
+                self._relax()
             if other.blocked and other.unsent > socket.rules.max_buffered:
-                socket.close(1013, "backpressure")
-            self._relax()
+                socket.close(1013, "backpressure", f"{other.name} takes too little")
 
     def _with_waiting(self, out: bytes) -> bytes:
         """``out`` with what waits for the other end behind its last whole frame, if it has one."""
@@ -155,34 +146,38 @@ class Side:
         if at < 0:
             return out
         frames, other.waiting = other.waiting, b""
+        if self.scanner.closed and not other.said_close:
+            return out  # it ends with a Close, and what waits is only pings
+        other.wait_anew()
         return out[:at] + frames + (b"" if other.said_close else out[at:])
 
-    def _within_rates(self, meter: Meter, size: int) -> bool:
+    def _keep_to_rate(self, meter: Meter, size: int) -> None:
         debt = meter.take(self.scanner.messages, size, monotonic())
         if not debt:
-            return True
-        if not self.socket.rules.pauses:
+            return
+        if self.socket.rules.pauses:
+            self._hold(_TOO_FAST)
+            self.socket.resume_after(debt)
+        else:
             self.socket.close(1008, "rate_limit")
-            return False
-        self._hold(_TOO_FAST)
-        self.socket.resume_after(debt)
-        return True
 
     def _relax(self) -> None:
         other = self.other
-        self.easy = self.meter is None and not (other.waiting or other.blocked)
+        busy = self.meter is not None or other.waiting or other.blocked
+        self.easy = not busy and self.socket.open
 
     # -- control frames -----------------------------------------------------------------------
 
     def _control(self, opcode: int, payload: bytes, frame: bytes) -> bytes:
         """What is passed on in place of a control frame (called by the scanner)."""
+        self._controls += 1
         if opcode == CLOSE:
             return self._close_came(payload, frame)
-        if opcode == PONG and len(payload) == _PING.size and payload.startswith(_OURS):
+        if opcode == PONG and self.knows(payload):
+            seconds = self.answered(payload, monotonic())
+            if seconds is not None:
+                self.socket.ponged(self, seconds)
             # Not asked for by the other side, even if it comes too late.
-            if self.ping_sent and payload == _PING.pack(_OURS, self.ping_sent):
-                sent, self.ping_sent = self.ping_sent, 0.0
-                self.socket.ponged(self, monotonic() - sent)
             return b""
         return frame
 
@@ -200,33 +195,12 @@ class Side:
 
     def ping(self, now: float) -> None:
         """Send a ping, which `_control` finds the answer to."""
-        if self.said_close or self.lost:
-            return
-        self.ping_sent = now
-        self._mark = self.bytes
-        self._insert(ping_frame(_PING.pack(_OURS, now), masked=self.masks))
-        self._left = self.undelivered
-
-    @property
-    def behind(self) -> bool:
-        """Whether the last ping may not have reached it yet, or its answer not us.
-
-        Who takes what was sent before is there, and so is who can't be read from; whether it takes
-        anything at all is watched elsewhere while it is blocked.
-        """
-        if self.waiting or self.blocked or self._holds:
-            return True
-        left, self._left = self._left, self.undelivered
-        return 0 < self._left < left
-
-    @property
-    def dead(self) -> bool:
-        """Whether it gives no sign of life: nothing has come since the last ping."""
-        return self.bytes == self._mark and not self.behind
+        if not self.said_close and not self.lost:
+            self._insert(ping_frame(self.asked(now), masked=self.masks))
 
     def say_close(self, code: int, reason: str) -> None:
         """Send a Close frame, at the next frame boundary; nothing happens if it has had one."""
-        if self.said_close or self.lost:
+        if self.said_close or self.lost or self.ended:
             return
         self.said_close = True
         if self.other.lost and not self.other.scanner.between:
@@ -248,19 +222,26 @@ class Side:
         """Both transports are there: from now on each is slowed down by the other."""
         other = self.other
         self._write = other.transport.write
-        if max_buffered < _BUFFER:
+        if max_buffered < 2 * _BUFFER:
+            # It has to be slowed down before it is closed for that.
             transport = other.transport
-            getattr(transport, "transport", transport).bufferSize = max_buffered
+            getattr(transport, "transport", transport).bufferSize = max_buffered // 2
+        if self.meter is not None:
+            below = getattr(self.transport, "transport", self.transport)
+            if hasattr(below, "read_at_most"):  # one of ours, and not a foreign reactor's
+                below.read_at_most(_METERED_READ)
         other.transport.registerProducer(self, True)
 
     def pauseProducing(self) -> None:
-        self.other.blocked = True
+        other = self.other
+        again, other.blocked = other.blocked, True
         self.easy = False
         self._hold(_OTHER_IS_FULL)
-        self.socket.blocked(self.other)
+        self.socket.blocked(other, again=again)
 
     def resumeProducing(self) -> None:
         self.other.blocked = False
+        self.other.wait_anew()
         self._release(_OTHER_IS_FULL)
         if self.socket.open:
             self._relax()
@@ -281,27 +262,8 @@ class Side:
         if self._holds & reason:
             self._holds &= ~reason
             if not self._holds and not self.lost:
+                self.wait_anew()
                 self.transport.resumeProducing()
-
-    @property
-    def unsent(self) -> int:
-        """Bytes that wait for it to take them, outside of the kernel."""
-        transport = self.transport
-        if transport is None:
-            return 0
-        # Under Twisted's own TLS, what counts is in the transport below.
-        unsent = getattr(transport, "unsent", None)
-        return int(getattr(transport.transport, "unsent", 0) if unsent is None else unsent)
-
-    @property
-    def undelivered(self) -> int:
-        """The same with what the kernel has of it."""
-        transport = self.transport
-        if transport is None:
-            return 0
-        undelivered = getattr(transport, "undelivered", None)
-        below = getattr(transport.transport, "undelivered", 0) if undelivered is None else 0
-        return int(undelivered or below)
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -327,6 +289,7 @@ class Side:
     def abort(self) -> None:
         """Close its connection at once."""
         if not self.lost:
+            self.ended = True
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
@@ -334,7 +297,7 @@ class Side:
         self._feed = _ignore
         other = self.other
         if not other.lost and not other.ended:
-            # Else its transport would wait for this producer before it closes.
+            # This one produces nothing more.
             other.transport.unregisterProducer()
         self.blocked = False
         other._release(_OTHER_IS_FULL)
@@ -348,7 +311,7 @@ class Side:
 
     def __repr__(self) -> str:
         state = "lost" if self.lost else "blocked" if self.blocked else "open"
-        return f"<Side {self.name} {state} {self.messages} messages {self.bytes} bytes>"
+        return f"<Side {self.name} {state} {self.bytes} bytes>"
 
 
 def _ignore(data: bytes) -> bytes:

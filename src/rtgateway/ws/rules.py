@@ -20,7 +20,7 @@ class Meter:
         self._seen = 0
 
     def take(self, messages: int, size: int, now: float) -> float:
-        """Count ``size`` bytes more, and all ``messages`` so far; seconds until that was allowed."""
+        """Count ``size`` bytes more, and all ``messages`` so far; seconds to wait for that."""
         debt = 0.0
         if self._bytes is not None:
             debt = self._bytes.take(size, now)

@@ -42,6 +42,7 @@ class Socket:
     :ivar opened: monotonic seconds; ``closed`` likewise, 0.0 while it is not.
     :ivar rtt: seconds that the client took to answer the last ping; None before the first.
     :ivar close_code: how it ended; 1006 if a connection was lost; 0 while it is open.
+    :ivar close_detail: whose fault it was, and what, where only the gateway knows; for the log.
     :ivar closed_by: ``client``, ``upstream``, ``gateway``, or empty.
     :ivar place: what it counts against (`ws.sockets`).
     """
@@ -59,11 +60,11 @@ class Socket:
         "_resume_at",
         "_sockets",
         "_stall_at",
-        "_undelivered",
         "attempt",
         "client",
         "client_ip",
         "close_code",
+        "close_detail",
         "close_reason",
         "closed",
         "closed_by",
@@ -105,14 +106,13 @@ class Socket:
         client.other, upstream.other = upstream, client
         self.opened = self.closed = 0.0
         self.close_code = 0
-        self.close_reason = self.closed_by = ""
+        self.close_reason = self.close_detail = self.closed_by = ""
         self.rtt: float | None = None
         self.deadline = self._end_at = self._leave_at = self._resume_at = self._stall_at = _NEVER
         self._end_with = self._leave_with = (1001, "going_away")
         self._ping_at = self._pong_at = self._idle_look = _NEVER
-        self._idle_seen = -1
+        self._idle_seen: object = None
         self._idle_since = 0.0
-        self._undelivered = 0
 
     # -- what it looks like -------------------------------------------------------------------
 
@@ -196,15 +196,21 @@ class Socket:
             self.rtt = seconds
         self._sockets.ponged(self, side.name, seconds)
 
-    def blocked(self, side: Side) -> None:
-        """A side takes no more at present."""
+    def blocked(self, side: Side, *, again: bool) -> None:
+        """A side takes no more at present; ``again``: it has been so before.
+
+        It may be in the middle of a write to it: nothing can be written here.
+        """
         if not self.open:
             return
+        now = monotonic()
         if side.unsent > self.rules.max_buffered:
-            self.close(1013, "backpressure")
+            self._stall_at = now
+        elif again:
             return
-        self._stall_at = monotonic() + self.rules.write_stall
-        self._undelivered = side.undelivered
+        if not again:
+            side.blocked_until(now + self.rules.write_stall)
+            self._stall_at = min(self._stall_at, side.stall_at)
         self._hurry()
 
     def resume_after(self, seconds: float) -> None:
@@ -260,28 +266,22 @@ class Socket:
             if not side.ping_sent:
                 side.ping(now)
         self._ping_at = now + rules.ping_interval
-        if self._pong_at == _NEVER:
-            self._pong_at = now + rules.pong_timeout
+        self._pong_at = min(self._pong_at, now + rules.pong_timeout)
 
     def _look_for_pongs(self, now: float) -> None:
-        """The answers to the last pings ought to be there."""
+        """The answer to a ping ought to be there."""
         self._pong_at = _NEVER
         for side in (self.client, self.upstream):
-            if not side.ping_sent:
-                continue
-            if side.dead:
-                self.close(1001, "ping_timeout")
+            due = side.answer_due(now, self.rules.pong_timeout)
+            if due <= now:
+                self.close(1001, "ping_timeout", f"{side.name} gives no sign of life")
                 return
-            if side.behind:
-                self._pong_at = now + self.rules.pong_timeout
-            else:
-                side.ping_sent = 0.0
+            self._pong_at = min(self._pong_at, due)
 
     def _look_if_idle(self, now: float) -> None:
         timeout = self.rules.idle_timeout
-        client, upstream = self.client.scanner, self.upstream.scanner
-        seen = client.messages + upstream.messages
-        if seen != self._idle_seen or not (client.between and upstream.between):
+        seen = (self.client.activity, self.upstream.activity)
+        if seen != self._idle_seen:
             self._idle_seen, self._idle_since = seen, now
         elif now - self._idle_since >= timeout:
             self.close(1001, "idle_timeout")
@@ -289,23 +289,26 @@ class Socket:
         self._idle_look = min(now + timeout / _IDLE_LOOKS, self._idle_since + timeout)
 
     def _look_at_stall(self, now: float) -> None:
-        side = self.client if self.client.blocked else self.upstream
+        rules = self.rules
         self._stall_at = _NEVER
-        if not side.blocked:
-            return
-        undelivered = side.undelivered
-        if undelivered >= self._undelivered:
-            self.close(1013, "backpressure")
-            return
-        self._undelivered = undelivered
-        self._stall_at = now + self.rules.write_stall
+        for side in (self.client, self.upstream):
+            if not side.blocked:
+                continue
+            late = now >= side.stall_at
+            if side.unsent > rules.max_buffered or (late and not side.takes()):
+                self.close(1013, "backpressure", f"{side.name} takes too little")
+                return
+            if late:
+                side.stall_at = now + rules.write_stall
+            self._stall_at = min(self._stall_at, side.stall_at)
 
     # -- the end ------------------------------------------------------------------------------
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str, detail: str = "") -> None:
         """End it: a Close frame to both sides. Nothing happens if it is ending already."""
         if not self.open:
             return
+        self.close_detail = detail
         self._begin_to_close(code, reason, "gateway")
         self.client.say_close(code, reason)
         self.upstream.say_close(_FOR_INSTANCES.get(code, code), reason)
@@ -325,7 +328,10 @@ class Socket:
         if other.lost:
             self._over()
             return
-        if self.closed_by == other.name:
+        if other.waiting:
+            # For the end of a frame that will never come.
+            other.end()
+        elif self.closed_by == other.name:
             # It began, and nobody is left to answer.
             other.say_close(*self._answer())
         elif side is self.upstream:
@@ -348,6 +354,12 @@ class Socket:
         self.deadline = now + self.rules.close_timeout
         self._sockets.wheel.touch(self, now)
 
+    def be_quick(self) -> None:
+        """Whatever is still expected of a side, it can't be waited for as long as usual."""
+        now = monotonic()
+        self.deadline = min(self.deadline, now + _LAST_WORDS)
+        self._sockets.wheel.touch(self, now)
+
     def advance(self) -> None:
         """Go on to the end, as far as both sides are with it."""
         if self.client.finished:
@@ -365,6 +377,8 @@ class Socket:
             return
         self.deadline = now + _LAST_WORDS
         for side in sides:
+            # If this one's own Close was never answered, it is by us.
+            side.say_close(*self._answer())
             side.end()
 
     def abort(self) -> None:

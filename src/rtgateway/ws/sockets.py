@@ -24,8 +24,21 @@ _NEVER = float("inf")
 
 
 _WORDS = frozenset(
-    """backpressure cut_off frame_too_big going_away idle_timeout instance_draining max_lifetime
-    message_too_big ping_timeout protocol_error rate_limit token_expired token_revoked""".split()
+    [
+        "backpressure",
+        "cut_off",
+        "frame_too_big",
+        "going_away",
+        "idle_timeout",
+        "instance_draining",
+        "max_lifetime",
+        "message_too_big",
+        "ping_timeout",
+        "protocol_error",
+        "rate_limit",
+        "token_expired",
+        "token_revoked",
+    ]
 )
 """Why the gateway closes. What an operator gives for a reason is none of its own words."""
 
@@ -33,9 +46,15 @@ _WORDS = frozenset(
 class Place(NamedTuple):
     """What a WebSocket, open or opening, counts against: keys of `Sockets` counts."""
 
-    route: str
-    ip: tuple[str, str] | None
-    identity: tuple[str, str] | None
+    route: object
+    ip: tuple[object, str] | None
+    identity: tuple[object, str] | None
+
+
+class Farewell(Protocol):
+    """A connection that waits for its end (`ws.farewell`)."""
+
+    def abort(self) -> None: ...
 
 
 class SocketLog(Protocol):
@@ -50,6 +69,7 @@ class Sockets:
     :param random: gives ``0 <= x < 1``.
     :param instances: all instances of all services, as they are now.
     :ivar live: by id, in the order of their opening.
+    :ivar farewells: connections that were only opened to be told why there is no WebSocket.
     :ivar opened: how many there have been, by route and service.
     :ivar closed: by route, service, close code, side and reason (of the gateway's own words).
     :ivar refused: upgrades that came to nothing, by route and the code of the error.
@@ -69,6 +89,7 @@ class Sockets:
         "_per_route",
         "closed",
         "draining",
+        "farewells",
         "handshakes",
         "live",
         "opened",
@@ -91,12 +112,13 @@ class Sockets:
         self._log = log
         self._number = 0
         self._leaving: set[Instance] = set()
-        self._per_route: dict[str, int] = {}
-        self._per_ip: dict[tuple[str, str], int] = {}
-        self._per_identity: dict[tuple[str, str], int] = {}
+        self._per_route: dict[object, int] = {}
+        self._per_ip: dict[tuple[object, str], int] = {}
+        self._per_identity: dict[tuple[object, str], int] = {}
         # Messages and bytes of those that are over, by route and direction.
         self._past: dict[tuple[str, str], tuple[int, int]] = {}
         self.live: dict[str, Socket] = {}
+        self.farewells: set[Farewell] = set()
         self.opened: dict[tuple[str, str], int] = {}
         self.closed: dict[tuple[str, str, str, str, str], int] = {}
         self.refused: dict[tuple[str, str], int] = {}
@@ -150,6 +172,9 @@ class Sockets:
         self.wheel.add(socket, now)
         if self.draining:
             socket.leave(now, 1001, "going_away")
+        elif socket.instance in self._leaving:
+            # It was picked before that.
+            self._leave(socket, now)
 
     def shook_hands(self, route: str, seconds: float) -> None:
         """An upgrade took so long."""
@@ -191,20 +216,19 @@ class Sockets:
 
     def tick(self, now: float) -> None:
         """Once a second: instances that an operator drains lose their sockets bit by bit."""
-        for instance in self._instances():
-            if instance.draining == (instance in self._leaving):
-                continue
-            if instance.draining:
-                self._leaving.add(instance)
-            else:
-                self._leaving.discard(instance)
-            for socket in list(self.live.values()):
-                if socket.instance is instance:
-                    late = socket.rules.drain_timeout * self.random()
-                    at = now + late if instance.draining else _NEVER
-                    socket.leave(at, 1012, "instance_draining")
-        if self._leaving:
-            self._leaving.intersection_update(self._instances())
+        if self.draining:
+            return
+        instances = set(self._instances())
+        leaving = {each for each in instances if each.draining}
+        changed = leaving ^ (self._leaving & instances)
+        self._leaving = leaving
+        for socket in self.live.values() if changed else ():
+            if socket.instance in changed:
+                self._leave(socket, now if socket.instance.draining else _NEVER)
+
+    def _leave(self, socket: Socket, now: float) -> None:
+        late = socket.rules.drain_timeout * self.random()
+        socket.leave(now + late, 1012, "instance_draining")
 
     def drain(self, patience: float) -> None:
         """The gateway stops: nothing new, and each leaves at a moment of its own.
@@ -214,13 +238,20 @@ class Sockets:
         self.draining = True
         now = monotonic()
         for socket in list(self.live.values()):
-            over = min(socket.rules.drain_timeout, patience)
+            rules = socket.rules
+            # Who is told last needs some time to answer, too.
+            over = min(rules.drain_timeout, max(patience - rules.close_timeout, patience / 2))
             socket.leave(now + over * self.random(), 1001, "going_away")
+
+    @property
+    def connections(self) -> int:
+        """Client connections that are here and not with HTTP."""
+        return len(self.live) + len(self.farewells)
 
     def abort(self) -> None:
         """Nobody is waited for any longer."""
-        for socket in list(self.live.values()):
-            socket.abort()
+        for each in (*self.live.values(), *self.farewells):
+            each.abort()
 
     def __repr__(self) -> str:
         return f"<Sockets {len(self.live)} open{' draining' if self.draining else ''}>"
