@@ -180,13 +180,11 @@ class Gateway(Service):
         timeouts = self._timeouts(service, settings)
         bridge: BridgeStage | None = None
         if sockets or (settings is not None and settings.websocket is not None):
-            own = settings.websocket if settings is not None else None
             bridge = make_bridge(
                 label,
                 config,
-                own,
+                settings,
                 self.sockets,
-                builtin=sockets,
                 takes_token=required,
                 write_stall=timeouts.write_stall,
             )

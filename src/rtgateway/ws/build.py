@@ -15,22 +15,23 @@ __all__ = ["make_bridge"]
 def make_bridge(
     label: str,
     settings: config.Config,
-    own: config.WebSocket | None,
+    route: config.Route | None,
     sockets: Sockets,
     *,
-    builtin: bool,
     takes_token: bool,
     write_stall: float,
 ) -> Bridge:
     """The bridge of the route ``label``.
 
-    :param own: what the route says for itself, over what holds for all.
-    :param builtin: it is ``/ws/<service>``, where nothing else is served and the path is a query
-        parameter.
+    :param route: as it is configured; None for ``/ws/<service>``, where nothing else is served and
+        the path is a query parameter.
     :param takes_token: a token is asked for there.
     :param write_stall: seconds for which a side may take nothing.
     """
-    terms = settings.websocket if own is None else config.effective(settings.websocket, own)
+    builtin = route is None
+    terms = settings.websocket
+    if route is not None and route.websocket is not None:
+        terms = config.effective(terms, route.websocket)
     return Bridge(
         label,
         Terms(
