@@ -496,6 +496,25 @@ def test_who_has_a_rate_is_read_in_small_pieces(over_rate: str) -> None:
         assert (client.transport.most, upstream.transport.most) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("limits", "size"),
+    [
+        ({"messages_per_second": 5}, 1024),
+        ({"messages_per_second": 1000}, 6000),
+        ({"messages_per_second": 5, "message_burst": 500}, 3000),
+        ({"messages_per_second": 1_000_000}, 65536),
+        ({"bytes_per_second": 100}, 1024),
+        ({"bytes_per_second": 2000, "byte_burst": 4000}, 4000),
+        ({"bytes_per_second": 10_000_000, "messages_per_second": 1000}, 6000),
+    ],
+)
+def test_a_read_brings_no_more_than_a_burst(limits: dict[str, Any], size: int) -> None:
+    """Or 1 KiB: smaller reads would cost more than they keep out."""
+    with Stage(**limits, **QUIET).on() as stage:
+        _, client, _ = stage.open()
+        assert client.transport.most == size
+
+
 def test_who_breaks_the_protocol_has_little_time() -> None:
     """Its answer to the Close would not be understood: there is no reason to wait for long."""
     with Stage(close_timeout=60, **QUIET).on() as stage:

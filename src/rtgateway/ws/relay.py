@@ -36,8 +36,6 @@ __all__ = ["Side"]
 
 _OTHER_IS_FULL, _TOO_FAST = 1, 2
 """Why nothing is read from a side."""
-_METERED_READ = 1024
-"""Bytes read at a time from who has a rate to keep: by so much it may be exceeded at most."""
 _BUFFER = 65536
 """Bytes that a transport buffers before it pauses its producer (Twisted's own figure)."""
 
@@ -229,7 +227,7 @@ class Side(End):
         if self.meter is not None:
             below = getattr(self.transport, "transport", self.transport)
             if hasattr(below, "read_at_most"):  # one of ours, and not a foreign reactor's
-                below.read_at_most(_METERED_READ)
+                below.read_at_most(self.socket.rules.metered_read)
         other.transport.registerProducer(self, True)
 
     def pauseProducing(self) -> None:

@@ -35,6 +35,8 @@ class Rules:
     """See the module. Times are seconds, sizes bytes, 0 is "off" or "any number".
 
     :ivar write_stall: how long one side may take nothing.
+    :ivar metered_read: how much is read at a time from a client that has a rate to keep: what a
+        read brings is passed on, so that it may exceed the burst by another one, or by 1 KiB.
     :ivar pauses: a client that sends too much is not read from for a while, and not closed.
     """
 
@@ -50,6 +52,7 @@ class Rules:
         "lifetime_jitter",
         "max_buffered",
         "max_lifetime",
+        "metered_read",
         "pauses",
         "per_identity",
         "per_instance",
@@ -65,6 +68,7 @@ class Rules:
         self.write_stall = write_stall
         self.max_buffered = settings.max_buffered
         self.pauses = settings.over_rate == "pause"
+        self.metered_read = _metered_read(settings)
         self.idle_timeout = settings.idle_timeout
         self.ping_interval = settings.ping_interval
         self.pong_timeout = settings.pong_timeout
@@ -112,3 +116,17 @@ class Rules:
 
     def __repr__(self) -> str:
         return f"<Rules ping {self.ping_interval} s, at most {self.max_buffered} bytes buffered>"
+
+
+_SMALLEST_FRAME = 6
+"""Bytes of a client's frame without payload (RFC 6455, 5.2)."""
+_SMALLEST_READ, _LARGEST_READ = 1024, 65536
+
+
+def _metered_read(settings: config.WebSocket) -> int:
+    most = float(_LARGEST_READ)
+    if settings.messages_per_second:
+        most = min(most, _SMALLEST_FRAME * settings.messages_at_once)
+    if settings.bytes_per_second:
+        most = min(most, settings.bytes_at_once)
+    return max(_SMALLEST_READ, int(most))
