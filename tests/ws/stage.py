@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from rtgateway import config
 from rtgateway.core.deadlines import Wheel
 from rtgateway.testing.frames import CLOSE, PING, PONG, TEXT, Frame, encode, parse
-from rtgateway.ws import end, relay, socket, sockets
+from rtgateway.ws import end, relay, socket, sockets, watched
 from rtgateway.ws.rules import Rules
 from rtgateway.ws.socket import Socket
 from rtgateway.ws.sockets import Place, Sockets
@@ -333,7 +333,7 @@ class Stage:
     def on(self) -> Iterator[Stage]:
         """While this is entered, its clock is everybody's."""
         with ExitStack() as patches:
-            for module in (end, relay, socket, sockets):
+            for module in (end, relay, socket, sockets, watched):
                 patches.enter_context(patch.object(module, "monotonic", self.monotonic))
             yield self
         assert self.problems == []

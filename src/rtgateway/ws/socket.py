@@ -1,8 +1,8 @@
 """A bridged WebSocket: its two sides, the rules it is under, and how it comes to its end.
 
-All that has to do with time is one deadline in the timing wheel, the soonest of several. However
-it ends, both sides are told with a Close frame if that can be done (RFC 6455, 7), and whoever is
-still there after ``close_timeout`` is disconnected.
+What it does as time passes is in `rtgateway.ws.watched`. However it ends, both sides are told with
+a Close frame if that can be done (RFC 6455, 7), and whoever is still there after ``close_timeout``
+is disconnected.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from rtgateway.ws.relay import Side
+from rtgateway.ws.watched import Watched
 
 if TYPE_CHECKING:
     from rtgateway.gateway.route import Route
@@ -24,8 +25,6 @@ __all__ = ["Socket"]
 _NEVER = float("inf")
 _LAST_WORDS = 2.0
 """Seconds for a side to take what was sent, when nothing more is expected of it."""
-_IDLE_LOOKS = 10
-"""How often within ``idle_timeout`` it is looked at: it ends at most a tenth of that too late."""
 _FOR_INSTANCES = {1012: 1001}
 """To a service its client is not restarting, but going away."""
 _NO_STATUS = 1005
@@ -34,7 +33,7 @@ _ABNORMAL = 1006
 """For logs and metrics only (RFC 6455, 7.4.1): a connection was lost without a Close."""
 
 
-class Socket:
+class Socket(Watched):
     """See the module. Created by `ws.bridge` when the instance has agreed; `start` begins it.
 
     :ivar id: unique in this process.
@@ -48,28 +47,13 @@ class Socket:
     """
 
     __slots__ = (
-        "_end_at",
-        "_end_with",
-        "_idle_look",
-        "_idle_seen",
-        "_idle_since",
-        "_leave_at",
-        "_leave_with",
-        "_ping_at",
-        "_pong_at",
-        "_resume_at",
-        "_sockets",
-        "_stall_at",
         "attempt",
-        "client",
         "client_ip",
-        "close_code",
         "close_detail",
         "close_reason",
         "closed",
         "closed_by",
         "compressed",
-        "deadline",
         "id",
         "identity",
         "opened",
@@ -77,9 +61,7 @@ class Socket:
         "place",
         "request_id",
         "rtt",
-        "rules",
         "subprotocol",
-        "upstream",
         "way",
     )
 
@@ -91,8 +73,7 @@ class Socket:
     def __init__(
         self, sockets: Sockets, rules: Rules, way: Route, *, compressed: bool, subprotocol: str
     ) -> None:
-        self._sockets = sockets
-        self.rules = rules
+        super().__init__(sockets, rules)
         self.way = way
         self.id = sockets.next_id()
         self.identity = ""
@@ -105,20 +86,10 @@ class Socket:
         upstream = self.upstream = Side(self, frames, masks=True)
         client.other, upstream.other = upstream, client
         self.opened = self.closed = 0.0
-        self.close_code = 0
         self.close_reason = self.close_detail = self.closed_by = ""
         self.rtt: float | None = None
-        self.deadline = self._end_at = self._leave_at = self._resume_at = self._stall_at = _NEVER
-        self._end_with = self._leave_with = (1001, "going_away")
-        self._ping_at = self._pong_at = self._idle_look = _NEVER
-        self._idle_seen: object = None
-        self._idle_since = 0.0
 
     # -- what it looks like -------------------------------------------------------------------
-
-    @property
-    def open(self) -> bool:
-        return not self.close_code
 
     @property
     def state(self) -> str:
@@ -164,19 +135,7 @@ class Socket:
         """
         rules, sockets = self.rules, self._sockets
         self.opened = now
-        if rules.max_lifetime:
-            early = rules.lifetime_jitter * sockets.random()
-            self._end_at = now + rules.max_lifetime * (1.0 - early)
-            self._end_with = (1001, "max_lifetime")
-        if rules.close_at_expiry and expires < self._end_at:
-            self._end_at, self._end_with = expires, (4001, "token_expired")
-        if rules.ping_interval:
-            # Sockets that were opened together are not pinged together.
-            self._ping_at = now + rules.ping_interval * (0.5 + 0.5 * sockets.random())
-        if rules.idle_timeout:
-            self._idle_since = now
-            self._idle_look = now + rules.idle_timeout / _IDLE_LOOKS
-        self._arm()
+        self.begin(now, expires)
         sockets.add(self, now)
         self.client.connect(rules.max_buffered)
         self.upstream.connect(rules.max_buffered)
@@ -185,122 +144,11 @@ class Socket:
         if from_client and not self.client.lost:
             self.client.dataReceived(from_client)
 
-    def leave(self, at: float, code: int, reason: str) -> None:
-        """Close it at ``at`` (draining); ``inf``: after all not."""
-        self._leave_at, self._leave_with = at, (code, reason)
-        self._hurry()
-
     def ponged(self, side: Side, seconds: float) -> None:
         """A side has answered a ping of ours."""
         if side is self.client:
             self.rtt = seconds
         self._sockets.ponged(self, side.name, seconds)
-
-    def blocked(self, side: Side, *, again: bool) -> None:
-        """A side takes no more at present; ``again``: it has been so before.
-
-        It may be in the middle of a write to it: nothing can be written here.
-        """
-        if not self.open:
-            return
-        now = monotonic()
-        if side.unsent > self.rules.max_buffered:
-            self._stall_at = now
-        elif again:
-            return
-        if not again:
-            side.blocked_until(now + self.rules.write_stall)
-            self._stall_at = min(self._stall_at, side.stall_at)
-        self._hurry()
-
-    def resume_after(self, seconds: float) -> None:
-        """The client has sent too much, and is not read from for so long."""
-        self._resume_at = monotonic() + seconds
-        self._hurry()
-
-    # -- as time passes -----------------------------------------------------------------------
-
-    def _arm(self) -> None:
-        self.deadline = min(
-            self._end_at,
-            self._leave_at,
-            self._ping_at,
-            self._pong_at,
-            self._idle_look,
-            self._resume_at,
-            self._stall_at,
-        )
-
-    def _hurry(self) -> None:
-        """A deadline may have become earlier than the wheel knows."""
-        if self.open:
-            self._arm()
-            self._sockets.wheel.touch(self, monotonic())
-
-    def expired(self, now: float) -> None:
-        """The soonest of its deadlines has passed (called by the sweep)."""
-        if not self.open:
-            self._cut_short(now)
-        elif now >= self._leave_at:
-            self.close(*self._leave_with)
-        elif now >= self._end_at:
-            self.close(*self._end_with)
-        else:
-            if now >= self._resume_at:
-                self._resume_at = _NEVER
-                self.client.slow_enough()
-            if now >= self._stall_at:
-                self._look_at_stall(now)
-            if now >= self._idle_look:
-                self._look_if_idle(now)
-            if now >= self._pong_at:
-                self._look_for_pongs(now)
-            if now >= self._ping_at:
-                self._ping(now)
-            if self.open:
-                self._arm()
-
-    def _ping(self, now: float) -> None:
-        rules = self.rules
-        for side in (self.client, self.upstream) if rules.ping_upstream else (self.client,):
-            if not side.ping_sent:
-                side.ping(now)
-        self._ping_at = now + rules.ping_interval
-        self._pong_at = min(self._pong_at, now + rules.pong_timeout)
-
-    def _look_for_pongs(self, now: float) -> None:
-        """The answer to a ping ought to be there."""
-        self._pong_at = _NEVER
-        for side in (self.client, self.upstream):
-            due = side.answer_due(now, self.rules.pong_timeout)
-            if due <= now:
-                self.close(1001, "ping_timeout", f"{side.name} gives no sign of life")
-                return
-            self._pong_at = min(self._pong_at, due)
-
-    def _look_if_idle(self, now: float) -> None:
-        timeout = self.rules.idle_timeout
-        seen = (self.client.activity, self.upstream.activity)
-        if seen != self._idle_seen:
-            self._idle_seen, self._idle_since = seen, now
-        elif now - self._idle_since >= timeout:
-            self.close(1001, "idle_timeout")
-            return
-        self._idle_look = min(now + timeout / _IDLE_LOOKS, self._idle_since + timeout)
-
-    def _look_at_stall(self, now: float) -> None:
-        rules = self.rules
-        self._stall_at = _NEVER
-        for side in (self.client, self.upstream):
-            if not side.blocked:
-                continue
-            late = now >= side.stall_at
-            if side.unsent > rules.max_buffered or (late and not side.takes()):
-                self.close(1013, "backpressure", f"{side.name} takes too little")
-                return
-            if late:
-                side.stall_at = now + rules.write_stall
-            self._stall_at = min(self._stall_at, side.stall_at)
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -367,7 +215,7 @@ class Socket:
             # leaves the ports that are used towards it free at once (TIME_WAIT is with who closes).
             self.client.end()
 
-    def _cut_short(self, now: float) -> None:
+    def cut_short(self, now: float) -> None:
         """Nobody is waited for any longer."""
         sides = [side for side in (self.client, self.upstream) if not side.lost]
         if all(side.ended for side in sides):
