@@ -11,6 +11,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -52,6 +53,7 @@ from rtgateway.web.guard import Guard
 from rtgateway.web.pages import Pages
 from rtgateway.web.site import Edge, Site
 from rtgateway.ws.build import make_bridge
+from rtgateway.ws.farewell import UnknownService
 from rtgateway.ws.sockets import Sockets
 
 __all__ = ["Gateway", "make_service"]
@@ -131,7 +133,7 @@ class Gateway(Service):
             self.wheel,
             trusted,
             RequestIds(os.urandom(16)),
-            self.sockets,
+            partial(UnknownService, self.sockets),
         )
 
     # -- parts --------------------------------------------------------------------------------

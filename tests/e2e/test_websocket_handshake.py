@@ -242,15 +242,16 @@ async def test_a_route_without_websockets(world: World) -> None:
     assert b"\r\nUpgrade:" not in upstream.requests[0]
 
 
+@pytest.mark.parametrize("path", ["/ws/nobody", "/ws/nobody?path=/x&a=1", "/ws/nobody/x"])
 @pytest_twisted.ensureDeferred
-async def test_an_unknown_service(world: World) -> None:
+async def test_an_unknown_service(world: World, path: str) -> None:
     """A handshake is answered, so that a browser's page can see the close code; the rest is 404."""
     gateway = await start(world, await upstream_of(world))
-    client = await open_socket(world, gateway, "/ws/nobody")
+    client = await open_socket(world, gateway, path)
     assert await client.close_frame() == (1008, "unknown_service")
     client.closing(1008)
     await client.closed()
-    plain = await world.client(gateway, get("/ws/nobody"))
+    plain = await world.client(gateway, get(path))
     assert (await plain.answer()).status == 404
     assert live(gateway) == []
 

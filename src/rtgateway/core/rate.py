@@ -49,11 +49,5 @@ class TokenBucket:
         self._level = level = level - amount
         return 0.0 if level >= 0 else -level / self._rate
 
-    def would(self, amount: float, now: float) -> float:
-        """What `take` would say, without taking anything."""
-        elapsed = now - self._at
-        level = min(self._burst, self._level + elapsed * self._rate) if elapsed > 0 else self._level
-        return max(0.0, (amount - level) / self._rate)
-
     def __repr__(self) -> str:
         return f"<TokenBucket {self._level:g} of {self._burst:g}, {self._rate:g}/s>"

@@ -161,9 +161,8 @@ class _Attempt(ClientFactory, Generic[P]):
             client.protocol = protocol
             protocol.makeConnection(client)
 
-        dial = Dial(self._address, self._port, timeout, reactor, made, self.failed)
-        if self._outcome is not None:
-            self._dial = dial
+        self._dial = Dial(self._address, self._port, timeout, reactor, made, self.failed)
+        self._dial.start()
         return outcome
 
     def startedConnecting(self, connector: interfaces.IConnector) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from errno import EINPROGRESS, EISCONN
+from errno import EINPROGRESS
 from typing import Any
 
 from twisted.internet import error, interfaces
@@ -49,6 +49,9 @@ class Dial:
         self._failed: Callable[[Failure], None] | None = failed
         self._socket: socket.socket | None = None
         self._timer = reactor.callLater(timeout, self._too_late)
+
+    def start(self) -> None:
+        """Begin; it may be over when this returns."""
         try:
             self._connect()
         except OSError as trouble:
@@ -67,7 +70,7 @@ class Dial:
         code = skt.connect_ex(where)
         if code == EINPROGRESS:
             self._reactor.addWriter(self)
-        elif code and code != EISCONN:
+        elif code:
             raise OSError(code, os.strerror(code))
         else:
             self._done()

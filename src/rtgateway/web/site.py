@@ -6,6 +6,7 @@ known once per connection or once per Host is worked out once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,6 @@ from rtgateway.web.channel import HTTPChannel
 from rtgateway.web.peer import Peer
 from rtgateway.wire.http1 import HeadLimits
 from rtgateway.wire.proxy_protocol import Proxied
-from rtgateway.ws.farewell import UnknownService
-from rtgateway.ws.sockets import Sockets
 
 if TYPE_CHECKING:
     from rtgateway.net.gate import Gate
@@ -45,7 +44,10 @@ __all__ = ["Edge", "Site"]
 
 
 class Site:
-    """What all connections share."""
+    """What all connections share.
+
+    :param no_such_socket: what answers at ``/ws/<service>`` of no service, given its refusal.
+    """
 
     def __init__(
         self,
@@ -56,9 +58,9 @@ class Site:
         wheel: Wheel,
         trusted: TrustedProxies,
         request_ids: RequestIds,
-        sockets: Sockets,
+        no_such_socket: Callable[[GatewayError], Page],
     ) -> None:
-        self._sockets = sockets
+        self._no_such_socket = no_such_socket
         self.pipeline = pipeline
         self.wheel = wheel
         self.timeouts = config.timeouts
@@ -196,7 +198,7 @@ class Site:
             return None
         message = f"No upstream configured for service: {service[:64]}"
         refusal = GatewayError(404, "unknown_service", message, fault="client")
-        return UnknownService(self._sockets, refusal) if parts[1] == b"ws" else refusal
+        return self._no_such_socket(refusal) if parts[1] == b"ws" else refusal
 
 
 class Admitted(Repeats):

@@ -18,7 +18,7 @@ from rtgateway.ws.handshake import passed_down
 from rtgateway.ws.rules import Rules
 from rtgateway.ws.socket import Socket
 from rtgateway.ws.sockets import Place, Sockets
-from rtgateway.ws.upgrade import Terms, Upgrade, read_upgrade
+from rtgateway.ws.upgrade import Terms, Upgrade, read_upgrade, switched
 
 __all__ = ["Bridge"]
 
@@ -77,8 +77,8 @@ class Bridge:
     def left(self, exchange: Exchange) -> None:
         """See `gateway.upgrade.Bridge`."""
         upgrade = _upgrade_of(exchange)
-        if upgrade.opened:
-            return
+        if exchange.status == 101:
+            return  # its place is the socket's now
         if upgrade.place is not None:
             self._sockets.give_back(upgrade.place)
         self._sockets.refuse(self._label, exchange.error_code or "upstream_refused")
@@ -107,12 +107,8 @@ class Bridge:
         socket.client.transport.write(head)
         now = monotonic()
         _introduce(socket, exchange)
-        socket.place, upgrade.opened = upgrade.place, True
-        exchange.status = 101
-        exchange.kind = "websocket"
-        exchange.started_answering = True
-        exchange.first_byte = now
-        exchange.keep_alive = False
+        socket.place = upgrade.place
+        switched(exchange, now)
         self._sockets.shook_hands(self._label, now - exchange.started)
         identity = exchange.identity
         expires = _NEVER

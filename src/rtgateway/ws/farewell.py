@@ -15,14 +15,15 @@ from rtgateway.errors import GatewayError
 from rtgateway.gateway.exchange import Exchange
 from rtgateway.wire.websocket import FrameError, FrameRules, FrameScanner, close_frame
 from rtgateway.ws.sockets import Sockets
-from rtgateway.ws.upgrade import Agreed, Terms, read_upgrade
+from rtgateway.ws.upgrade import Agreed, Terms, read_upgrade, switched
 
 __all__ = ["UnknownService"]
 
 _NEVER = float("inf")
 _PATIENCE = 5.0
 """Seconds for a client to answer a Close."""
-_TERMS = Terms(path_in_query=True)
+_TERMS = Terms()
+"""Whatever path is asked for, there is nobody to ask."""
 
 
 class UnknownService:
@@ -43,20 +44,13 @@ class UnknownService:
         upgrade = read_upgrade(exchange, _TERMS)
         if upgrade is None:
             raise self._refusal
-        agreed = Agreed(None)
-        if upgrade.protocols:
-            agreed = Agreed(upgrade.protocols[0])
-        fields = [(b"X-Request-Id", exchange.request_id)]
-        head = upgrade.accept(agreed, fields)
+        agreed = Agreed(upgrade.protocols[0] if upgrade.protocols else None)
+        head = upgrade.accept(agreed, [(b"X-Request-Id", exchange.request_id)])
         farewell = _Farewell(self._sockets)
         self._sockets.refuse("/ws/:service", self._refusal.code)
         early = exchange.client.hand_over(farewell)
-        exchange.status = 101
-        exchange.kind = "websocket"
+        switched(exchange, monotonic())
         exchange.error_code = self._refusal.code
-        exchange.started_answering = True
-        exchange.first_byte = monotonic()
-        exchange.keep_alive = False
         farewell.say(head + close_frame(1008, self._refusal.code, masked=False))
         if early:
             farewell.dataReceived(early)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rtgateway.gateway.exchange import Exchange
     from rtgateway.ws.sockets import Place
 
-__all__ = ["Agreed", "Terms", "Upgrade", "read_upgrade"]
+__all__ = ["Agreed", "Terms", "Upgrade", "read_upgrade", "switched"]
 
 _WEBSOCKET = b"websocket"
 _VERSION = b"13"
@@ -65,7 +65,7 @@ class Upgrade:
     :ivar protocols: subprotocols that are offered to the instance.
     :ivar lines: header lines for the instance, in place of those that the client sent.
     :ivar per_instance: see `upstream.call.Upgrade`; whoever knows the route sets it.
-    :ivar place: what it counts against while it is opening; ``opened``: a WebSocket came of it.
+    :ivar place: what it counts against while it is opening.
     """
 
     __slots__ = (
@@ -74,7 +74,6 @@ class Upgrade:
         "_key",
         "_scheme",
         "lines",
-        "opened",
         "per_instance",
         "place",
         "protocols",
@@ -93,7 +92,6 @@ class Upgrade:
         self.protocols = tuple(name.decode("ascii") for name in protocols)
         self.per_instance = 0
         self.place: Place | None = None
-        self.opened = False
         self._client_key = client_key
         self._key = key = b64encode(urandom(16))
         self._deflate = bool(deflate)
@@ -168,6 +166,15 @@ def read_upgrade(exchange: Exchange, settings: Terms) -> Upgrade | None:
     else:
         check_path(exchange.rest.partition(b"?")[0])
     return Upgrade(key, protocols, deflate, token, scheme)
+
+
+def switched(exchange: Exchange, now: float) -> None:
+    """The client has been told 101: that is all there is to tell of ``exchange`` as a request."""
+    exchange.status = 101
+    exchange.kind = "websocket"
+    exchange.started_answering = True
+    exchange.first_byte = now
+    exchange.keep_alive = False
 
 
 def _take(exchange: Exchange, settings: Terms) -> tuple[dict[bytes, list[bytes]], bytes | None]:
