@@ -29,6 +29,11 @@ _PAGE = os.sysconf("SC_PAGESIZE")
 T = TypeVar("T")
 
 
+def interruptible() -> None:
+    """Take SIGINT, which what a shell starts in the background inherits as ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def until(condition: Callable[[], T], patience: float = PATIENCE) -> T:
     """What ``condition`` returns, once that is true."""
     deadline = time.monotonic() + patience
@@ -80,6 +85,7 @@ class Process:
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._err,
+            preexec_fn=interruptible,
         )
 
     def __enter__(self) -> Process:

@@ -1,0 +1,1 @@
+"""What is kept in Redis. Imported only where Redis is configured: it needs a running reactor."""
