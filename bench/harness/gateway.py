@@ -28,6 +28,9 @@ class Stages:
     instances: int = 1  # the same upstream under as many addresses
     stock_reactor: bool = False  # twistd --reactor=epoll in place of the gateway's own
     websocket: Mapping[str, object] | None = None  # rules of the route for SOCKET_PATH; None = none
+    limits: bool = False  # one for each X-User, else each address; never reached
+    state: str = "memory"  # or the URL of a Redis
+    leases: bool = True
 
     def replace(self, **changes: bool | str | int) -> "Stages":
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
@@ -83,7 +86,16 @@ def configuration(slot: Slot, stages: Stages) -> dict[str, object]:
         "tracing": {"start": stages.tracing},
         "auth": _auth(stages),
         "log_level": "warn",
+        **_limits(stages),
     }
+
+
+def _limits(stages: Stages) -> dict[str, object]:
+    if not stages.limits:
+        return {}
+    limiter = {"per": "header:x-user", "capacity": 1_000_000, "refill_rate": 1_000_000}
+    state = {"url": stages.state, "leases": stages.leases}
+    return {"rate_limits": {"per-user": limiter}, "state": state}
 
 
 def _service(slot: Slot, stages: Stages) -> dict[str, object]:

@@ -6,6 +6,8 @@ that turns one into bytes. A `GatewayError` is a value: it holds no socket and n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 __all__ = [
@@ -23,6 +25,8 @@ Fault = Literal["client", "upstream", "gateway"]
 FailureKind = Literal["connect", "reset", "timeout", "invalid"]
 """How an instance failed, in the words of the configuration (``retry.on``, ``failure_on``)."""
 
+_NO_MEMBERS: Mapping[str, object] = MappingProxyType({})
+
 
 class GatewayError(Exception):
     """A request that can't be served as asked.
@@ -33,6 +37,7 @@ class GatewayError(Exception):
     :ivar fault: who has to change something: ``client``, ``upstream`` or ``gateway``.
     :ivar retryable: whether another attempt (another instance, a fresh connection) may succeed.
     :ivar headers: extra response fields, such as ``Allow`` or ``WWW-Authenticate``.
+    :ivar members: extra members of the JSON body.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class GatewayError(Exception):
         fault: Fault = "gateway",
         retryable: bool = False,
         headers: tuple[tuple[bytes, bytes], ...] = (),
+        members: Mapping[str, object] = _NO_MEMBERS,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -52,6 +58,7 @@ class GatewayError(Exception):
         self.fault: Fault = fault
         self.retryable = retryable
         self.headers = headers
+        self.members = members
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status} {self.code} fault={self.fault}>"

@@ -21,38 +21,38 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall, deferLater
 
 from rtgateway import __version__
-from rtgateway.config import Config, DependencyCheck, Timeouts
-from rtgateway.config import Route as RouteConfig
+from rtgateway.config import Config, DependencyCheck
 from rtgateway.core.deadlines import Wheel
 from rtgateway.core.forwarded import TrustedProxies
 from rtgateway.core.identifiers import RequestIds
-from rtgateway.core.retry import RetryPolicy
-from rtgateway.core.routes import RouteTable, Rule
 from rtgateway.core.tokens import TokenVerifier
 from rtgateway.gateway.auth import JwtAuth
+from rtgateway.gateway.exchange import Exchange
+from rtgateway.gateway.limits import Access, Limiters
+from rtgateway.gateway.limits.keys import of_address, of_client
 from rtgateway.gateway.pipeline import Pipeline
 from rtgateway.gateway.relay import Heartbeats
-from rtgateway.gateway.route import Route
-from rtgateway.gateway.shaping import Shaping, make_shaping
-from rtgateway.gateway.upgrade import Bridge as BridgeStage
 from rtgateway.net.gate import Gate
 from rtgateway.net.listen import listen
 from rtgateway.net.log import Logger, log_from
 from rtgateway.observe.access_log import AccessLog
+from rtgateway.observe.limit_views import StoreView
 from rtgateway.observe.metrics import Metrics
 from rtgateway.observe.outcomes import Outcomes
 from rtgateway.observe.pressure import Pressure
 from rtgateway.observe.statistics import Statistics
 from rtgateway.observe.telemetry import Telemetry
+from rtgateway.routing import Routing
+from rtgateway.store.bans import Bans
+from rtgateway.store.build import Stores, make_stores
+from rtgateway.store.ip_lists import IpLists
 from rtgateway.upstream.build import ServiceBuilder
 from rtgateway.upstream.health import CheckTarget, HealthCheck
 from rtgateway.upstream.instance import Instance
-from rtgateway.upstream.service import Service as Upstream
 from rtgateway.web.admin import make_root
 from rtgateway.web.guard import Guard
 from rtgateway.web.pages import Pages
 from rtgateway.web.site import Edge, Site
-from rtgateway.ws.build import make_bridge
 from rtgateway.ws.farewell import UnknownService
 from rtgateway.ws.sockets import Sockets
 
@@ -105,8 +105,19 @@ class Gateway(Service):
         self.auth = _auth(config)
         self.access_log = AccessLog(config.access_log)
         self.sockets = Sockets(self.wheel, random.random, self.instances, self.access_log)
-        self._shapings: list[Shaping] = []
-        self.routes = RouteTable(list(self._rules()))
+        self.stores = make_stores(config, reactor)
+        self.access = _access(config, self.stores)
+        self.limits = Limiters(config.rate_limits, self.stores, lambda: self.access.denied)
+        self.routing = Routing(
+            config,
+            self.services,
+            self.auth,
+            self.sockets,
+            self.limits,
+            self.access,
+            reactor=reactor,
+            wheel=self.wheel,
+        )
 
         self.pressure = Pressure(config.pressure)
         self.statistics = Statistics()
@@ -119,6 +130,7 @@ class Gateway(Service):
             event_loop_delay=lambda: self.pressure.delay,
             dropped_lines=lambda: self.access_log.dropped,
             sockets=self.sockets,
+            state=self,
         )
         telemetry = Telemetry(self.outcomes, self.access_log)
         heartbeat = config.sse.heartbeat
@@ -127,7 +139,7 @@ class Gateway(Service):
         root, labels = make_root(self, guard)
         self.site = Site(
             config,
-            self.routes,
+            self.routing.table,
             Pages(root, reactor, guard.admit, labels),
             pipeline,
             self.wheel,
@@ -152,85 +164,6 @@ class Gateway(Service):
             target = CheckTarget.of_tcp(*settings.address, name)
         return HealthCheck(target, settings, self.reactor, random.random, lambda check: None)
 
-    def _rules(self) -> Iterable[Rule[Route]]:
-        for settings in self.config.routes:
-            service = self.services[settings.service]
-            yield Rule(
-                settings.host,
-                settings.path,
-                frozenset(method.encode() for method in settings.methods),
-                self._route(settings.label, service, settings),
-            )
-        if self.config.builtin_routes:
-            for name, service in self.services.items():
-                api = self._route("/api/:service/*", service, None)
-                yield Rule(None, f"/api/{name}", frozenset(), api)
-                sse = self._route("/sse/:service/*", service, None)
-                yield Rule(None, f"/sse/{name}", frozenset([b"GET", b"HEAD"]), sse)
-                sockets = self._route("/ws/:service", service, None, sockets=True)
-                yield Rule(None, f"/ws/{name}", frozenset(), sockets)
-
-    def _route(
-        self, label: str, service: Upstream, settings: RouteConfig | None, *, sockets: bool = False
-    ) -> Route:
-        config = self.config
-        needs = settings.auth if settings is not None else None
-        required = config.auth.required if needs is None else needs == "required"
-        limit = settings.body_limit if settings is not None else None
-        retry = settings.retry if settings is not None else None
-        names = settings.proxy_headers if settings is not None else None
-        timeouts = self._timeouts(service, settings)
-        bridge: BridgeStage | None = None
-        if sockets or (settings is not None and settings.websocket is not None):
-            bridge = make_bridge(
-                label,
-                config,
-                settings,
-                self.sockets,
-                takes_token=required,
-                write_stall=timeouts.write_stall,
-            )
-        shaping = self._shaping(settings) if settings is not None else None
-        if shaping is not None:
-            self._shapings.append(shaping)
-            if shaping.mirror is not None:
-                shaping.mirror.service.mirrors.append(shaping.mirror)
-        return Route(
-            label=label,
-            service=service,
-            auth=self.auth if required else None,
-            strip=settings.strip_prefix if settings is not None else True,
-            preserve_host=settings.preserve_host if settings is not None else False,
-            body_limit=config.limits.body if limit is None else limit,
-            cancel=settings is None or settings.on_disconnect == "cancel",
-            connect=timeouts.connect,
-            first_byte=timeouts.first_byte,
-            between_bytes=timeouts.between_bytes,
-            request=timeouts.request,
-            retry=RetryPolicy.from_config(service.settings.retry if retry is None else retry),
-            proxy_headers=config.proxy_headers if names is None else names,
-            shaping=shaping,
-            websocket=bridge,
-        )
-
-    def _timeouts(self, service: Upstream, settings: RouteConfig | None) -> Timeouts:
-        """The global ones, as far as neither the service nor the route has its own."""
-        own: dict[str, float] = {}
-        for section in (service.settings.timeouts, settings.timeouts if settings else None):
-            if section is not None:
-                own |= section.model_dump(exclude_none=True)
-        return self.config.timeouts.model_copy(update=own)
-
-    def _shaping(self, settings: RouteConfig) -> Shaping | None:
-        return make_shaping(
-            settings,
-            self.services,
-            lambda service: self._timeouts(service, None),
-            random=random.random,
-            reactor=self.reactor,
-            wheel=self.wheel,
-        )
-
     # -- its life -----------------------------------------------------------------------------
 
     def startService(self) -> None:
@@ -242,10 +175,14 @@ class Gateway(Service):
         super().startService()
         log_from(self.config.log_level)
         self.access_log.start()
+        # Who comes in before Redis answers would have limits of this gateway's own.
+        self.gate.shut = True
+        self.stores.start(self.gate.open)
         self.pressure.start(self.reactor)
         self._every(_TICK, self._sweep)
         self._every(self.access_log.interval, self.access_log.flush)
         self._every(1.0, self._tick)
+        self._every(_TICK, lambda: self.stores.tick(monotonic()))
         self.builder.checks.startService()
         for service in self.services.values():
             if service.discovery is not None:
@@ -273,7 +210,7 @@ class Gateway(Service):
         self.ports = []
         self.site.drain()
         self.sockets.drain(self.config.shutdown.grace)
-        for shaping in self._shapings:
+        for shaping in self.routing.shapings:
             shaping.drain()
         return Deferred.fromCoroutine(self._stop(closed))
 
@@ -284,8 +221,10 @@ class Gateway(Service):
             await self._cut_off()
         finally:
             self.builder.checks.stopService()
-            for shaping in self._shapings:
+            for shaping in self.routing.shapings:
                 shaping.stop()
+            for limits in self.routing.limits:
+                limits.stop()
             for service in self.services.values():
                 service.close()
             for call in self._calls:
@@ -293,6 +232,7 @@ class Gateway(Service):
             self._calls = []
             self.pressure.stop()
             self.access_log.close()
+            await self.stores.stop()
 
     def _busy(self) -> bool:
         """Whether a client is connected, or a request goes on without one."""
@@ -338,6 +278,31 @@ class Gateway(Service):
         for service in self.services.values():
             service.tick(now)
         self.sockets.tick(now)
+        self.limits.tick(now, self.pressure.delay, self._latency())
+
+    def _latency(self) -> float:
+        """Of the slowest service, in seconds: the mean of its instances."""
+        means = [0.0]
+        for service in self.services.values():
+            known = [each.latency for each in service.instances if each.latency]
+            if known:
+                means.append(sum(known) / len(known))
+        return max(means)
+
+    @property
+    def bans(self) -> Bans:
+        """Who is banned."""
+        return self.stores.bans
+
+    @property
+    def ip_lists(self) -> IpLists:
+        """Which addresses are listed."""
+        return self.stores.ip_lists
+
+    @property
+    def store(self) -> StoreView | None:
+        """The connection to Redis, if there is one."""
+        return self.stores.link
 
     def _take_over_process(self) -> None:
         # What is there now stays: the collector need not walk it again and again.
@@ -352,6 +317,20 @@ class Gateway(Service):
 
 def _auth(config: Config) -> JwtAuth | None:
     return JwtAuth(TokenVerifier(config.auth.jwt)) if config.auth.jwt is not None else None
+
+
+def _access(config: Config, stores: Stores) -> Access:
+    lists, penalties = config.ip_lists, config.penalties
+    blame: Callable[[Exchange], str] | None = None
+    if penalties.enabled:
+        blame = of_address if penalties.by == "ip" else of_client
+    return Access(
+        stores.ip_lists,
+        stores.bans,
+        only_allowed=lists.only_allowed,
+        deny_status=lists.deny_status,
+        blame=blame,
+    )
 
 
 def _maybe(result: Any) -> Deferred[Any]:

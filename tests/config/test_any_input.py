@@ -14,14 +14,19 @@ from twisted.trial.unittest import SynchronousTestCase
 from rtgateway.config import (
     Config,
     ConfigError,
+    IpLists,
+    Penalties,
+    RateLimit,
     Route,
     Service,
+    State,
     from_dict,
     from_environment,
     json_schema,
     parse,
     yaml_document,
 )
+from rtgateway.config.variables import VARIABLES
 
 KEYS = sorted(
     {
@@ -47,6 +52,10 @@ WORDS = (
     "p2c",
     "/health",
     "tcp://a:1",
+    "redis://:p@a:1/2",
+    "memory",
+    "gcra",
+    "header:x",
 )
 scalars = st.one_of(
     st.none(),
@@ -65,6 +74,16 @@ values = st.recursive(
 documents = st.dictionaries(st.sampled_from(sorted(Config.model_fields)), values, max_size=5)
 services = st.dictionaries(st.sampled_from(sorted(Service.model_fields)), values, max_size=4)
 routes = st.dictionaries(st.sampled_from(sorted(Route.model_fields)), values, max_size=5)
+limiters = st.dictionaries(st.sampled_from(sorted(RateLimit.model_fields)), values, max_size=6)
+shared = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.one_of(
+            values, st.dictionaries(st.sampled_from(sorted(model.model_fields)), values, max_size=5)
+        )
+        for name, model in (("state", State), ("penalties", Penalties), ("ip_lists", IpLists))
+    },
+)
 
 
 class AnyInput(SynchronousTestCase):
@@ -97,6 +116,16 @@ class AnyInput(SynchronousTestCase):
             self.check(error)
 
     @settings(max_examples=60, deadline=None)
+    @given(st.dictionaries(keys, limiters, max_size=2), shared)
+    def test_shared_sections(self, limits: Any, sections: Any) -> None:
+        """And one that is random only where limits are, and what gateways share."""
+        mapping = {"services": {"s": "http://s"}, "rate_limits": limits, **sections}
+        try:
+            self.assertIsInstance(from_dict(mapping), Config)
+        except ConfigError as error:
+            self.check(error)
+
+    @settings(max_examples=60, deadline=None)
     @given(documents)
     def test_same_through_yaml(self, mapping: dict[str, Any]) -> None:
         """A mapping written as JSON, which is YAML, too, gets as many problems, with lines."""
@@ -118,6 +147,20 @@ class AnyInput(SynchronousTestCase):
             with mock.patch.object(yaml_document, "_LOADER", loader):
                 self.assertIn(self.outcome(text, "yaml"), (True, False))
         self.assertIn(self.outcome(text, "toml"), (True, False))
+
+    @settings(max_examples=100, deadline=None)
+    @given(
+        st.dictionaries(
+            st.sampled_from([variable.name for variable in VARIABLES]),
+            st.one_of(st.sampled_from(WORDS), st.integers().map(str), st.text(max_size=9)),
+        )
+    )
+    def test_environment(self, env: dict[str, str]) -> None:
+        """Whatever the variables hold."""
+        try:
+            self.assertIsInstance(from_environment(env), Config)
+        except ConfigError as error:
+            self.check(error)
 
     def outcome(self, text: str, format: Any) -> bool:
         """Whether ``text`` can be read."""

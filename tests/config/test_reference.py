@@ -11,9 +11,11 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtgateway.config import (
+    Adaptive,
     Config,
     DnsDiscovery,
     HealthCheck,
+    environment,
     json_schema,
     load,
     reference_markdown,
@@ -53,6 +55,14 @@ class Example(SynchronousTestCase):
             self.assertEqual(getattr(config, name), getattr(Config(), name), name)
         for name in ("pressure", "shutdown", "tracing", "environment", "log_level", "websocket"):
             self.assertEqual(getattr(config, name), getattr(Config(), name), name)
+        for name in ("penalties", "ip_lists"):
+            self.assertEqual(getattr(config, name), getattr(Config(), name), name)
+        self.assertEqual(config.state.label, "memory")
+        shown = config.state.model_copy(update={"url": None})
+        self.assertEqual(repr(shown), repr(Config().state))
+        limiters = config.rate_limits
+        self.assertEqual(list(limiters), ["per-address", "searches", "exports", "everything"])
+        self.assertEqual(limiters["everything"].adaptive, Adaptive())
         users, billing = config.services["users"], config.services["billing"]
         for name in ("pool", "balance", "retry", "circuit_breaker", "outliers", "concurrency"):
             self.assertEqual(getattr(users, name), getattr(billing, name), name)
@@ -87,6 +97,15 @@ class Reference(SynchronousTestCase):
         self.assertIn("| `bound` | `1.25` | 0, or a number from 1 to 100 |", page)
         self.assertIn("| `factor` | `2` | a number from 1 to 100 |", page)
         self.assertIn("| `headers` |  | a mapping of names to text |", page)
+        self.assertIn("| `refill_rate` |  | a number, more than 0, at most 1000000 |", page)
+
+    def test_variables(self) -> None:
+        """Every variable that is read has a row."""
+        page = reference_markdown().partition("## Environment variables")[2]
+        source = (Path(environment.__file__)).read_text()
+        for name in set(re.findall(r'"([A-Z][A-Z_]{3,})"', source)) - {"CIRCUIT_BREAKER_"}:
+            known = (f"| `{name}` |", f"| `CIRCUIT_BREAKER_{name}` |")
+            self.assertTrue(any(row in page for row in known), name)
 
     def test_sections(self) -> None:
         """A section is described once; links to it lead to its heading."""
@@ -148,6 +167,22 @@ class Schema(SynchronousTestCase):
         self.assertIn(True, route[-1]["anyOf"][0]["enum"])
         for name in ("HealthCheck", "DependencyCheck", "FileDiscovery"):
             self.assertEqual(models[name]["anyOf"][1]["type"], "string", name)
+
+    def test_shorthands_of_limits(self) -> None:
+        """Editors accept a URL for the state, a number for a cost, switches, and text for lists."""
+        models = json_schema()["$defs"]
+        self.assertIn("memory", models["State"]["anyOf"][1]["examples"])
+        self.assertEqual(models["Cost"]["anyOf"][1]["type"], ["integer", "string"])
+        for name in ("Penalties", "Leases"):
+            switch = models[name]["anyOf"][1]["anyOf"][0]
+            self.assertEqual(switch, {"enum": ["on", "off", True, False]}, name)
+        tls = models["State"]["anyOf"][0]["properties"]["tls"]["anyOf"]
+        self.assertEqual(tls[0], {"$ref": "#/$defs/UpstreamTls"})
+        self.assertIn(True, tls[-1]["anyOf"][0]["enum"])
+        limiter = models["RateLimit"]["properties"]
+        self.assertEqual(limiter["per"]["type"], ["array", "string"])
+        self.assertIn("gcra", limiter["algorithm"]["anyOf"][0]["enum"])
+        self.assertEqual(limiter["overrides"]["additionalProperties"], {"$ref": "#/$defs/Quota"})
 
     def test_conditions(self) -> None:
         """Conditions are words and statuses; one will do, and several with commas."""

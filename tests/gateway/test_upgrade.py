@@ -169,6 +169,7 @@ class UpgradeTests(SynchronousTestCase):
             label="/x",
             service=cast("Any", self.services["main"]),
             auth=JwtAuth(cast("Any", Verifier())) if auth else None,
+            limits=None,
             strip=False,
             preserve_host=False,
             body_limit=0,

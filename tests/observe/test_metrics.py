@@ -16,6 +16,7 @@ from rtgateway.observe.outcomes import Outcomes
 from rtgateway.observe.statistics import Statistics
 from rtgateway.observe.telemetry import Telemetry
 from tests.observe.exchanges import Exchange
+from tests.observe.limits import State
 from tests.observe.services import Budget, Check, Instance, Pool, Room, Service, a_breaker
 from tests.observe.sockets import Socket, Sockets
 
@@ -58,6 +59,7 @@ class Scrape:
             connections=lambda: 7,
             event_loop_delay=lambda: 0.25,
             dropped_lines=lambda: 3,
+            state=State(),
         )
 
     def samples(self) -> Samples:

@@ -8,6 +8,7 @@ from io import BytesIO
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import parse_qs
 from twisted.web.resource import getChildForRequest
@@ -23,6 +24,7 @@ from rtgateway.observe.statistics import Statistics
 from rtgateway.web.admin import make_root
 from rtgateway.web.guard import Guard
 from tests.observe.exchanges import Identity
+from tests.observe.limits import Bans, IpLists, Limits, Store
 from tests.observe.services import Check, Instance, Service
 from tests.observe.sockets import Sockets
 
@@ -56,6 +58,11 @@ class Gateway:
         self.config = Config(environment="test")
         self.services = two_instances()
         self.sockets = Sockets()
+        self.limits = Limits()
+        self.bans = Bans()
+        self.ip_lists = IpLists()
+        self.store: Store | None = None
+        self.reactor = Clock()
         self.dependencies: dict[str, Check] = {}
         self.site = Site()
         self.started_at = monotonic() - 60.5
@@ -70,6 +77,7 @@ class Gateway:
             connections=lambda: 3,
             event_loop_delay=lambda: 0.0,
             dropped_lines=lambda: 0,
+            state=self,
         )
 
     @property
@@ -118,6 +126,12 @@ class PageTestCase(SynchronousTestCase):
     def ask(
         self, path: str, method: str = "GET", body: object = None, kind: str = "application/json"
     ) -> Shown:
+        return self.shown(self.start(path, method, body, kind))
+
+    def start(
+        self, path: str, method: str = "GET", body: object = None, kind: str = "application/json"
+    ) -> Any:
+        """Ask without waiting for the answer."""
         path, _, query = path.partition("?")
         request = cast("Any", DummyRequest(path.encode().split(b"/")[1:]))
         request.method = method.encode()
@@ -131,12 +145,17 @@ class PageTestCase(SynchronousTestCase):
             if kind:
                 request.requestHeaders.setRawHeaders("content-type", [kind])
         request.render(getChildForRequest(self.root, request))
+        return request
+
+    def shown(self, request: Any) -> Shown:
+        """The answer that was given."""
+        self.assertEqual(request.finished, 1)
         headers = {
             name.decode().lower(): b", ".join(values).decode()
             for name, values in request.responseHeaders.getAllRawHeaders()
         }
         shown = Shown(request.responseCode, b"".join(request.written), headers)
-        if method != "HEAD":
+        if request.method != b"HEAD":
             self.assertEqual(headers["content-length"], str(len(shown.body)))
         self.assertEqual(headers["cache-control"], "no-store")
         return shown

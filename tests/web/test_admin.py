@@ -83,6 +83,10 @@ class PageTests(PageTestCase):
             "/gateway/services/users/instances": "DELETE, PATCH, POST",
             "/gateway/services/users/drain": "POST",
             "/gateway/websockets": "DELETE, GET, HEAD",
+            "/gateway/rate-limits/reset": "POST",
+            "/gateway/ip-lists": "GET, HEAD",
+            "/gateway/ip-lists/deny": "DELETE, GET, HEAD, POST",
+            "/gateway/bans": "DELETE, GET, HEAD, POST",
             "/ws/health": "GET, HEAD",
         }
         for path, methods in allowed.items():
@@ -108,6 +112,14 @@ class PageTests(PageTestCase):
             "/gateway/circuit-breakers/",
             "/gateway/circuit-breakers/users/x",
             "/gateway/websockets/",
+            "/gateway/rate-limits/",
+            "/gateway/rate-limits/reset/",
+            "/gateway/rate-limits/reset/x",
+            "/gateway/bans/",
+            "/gateway/bans/x",
+            "/gateway/ip-lists/",
+            "/gateway/ip-lists/other",
+            "/gateway/ip-lists/deny/x",
             "/ws",
             "/ws/",
             "/ws/health/",
@@ -122,12 +134,14 @@ class PageTests(PageTestCase):
             request = cast("Any", DummyRequest(label.split(b"/")[1:]))
             self.assertNotIsInstance(getChildForRequest(self.root, request), Missing)
         pages = {"/healthz", "/readyz", "/health", "/health/services", "/_pressure", "/metrics"}
-        pages |= {"/ws/health", "/gateway/websockets"}
+        pages |= {"/ws/health", "/gateway/websockets", "/gateway/bans", "/gateway/ip-lists"}
+        pages |= {"/gateway/ip-lists/allow", "/gateway/ip-lists/deny"}
+        pages |= {"/gateway/rate-limits", "/gateway/rate-limits/reset"}
         admin = {"/admin/stats", "/gateway/stats", "/gateway/circuit-breakers", "/gateway/services"}
         self.assertEqual({each.encode() for each in pages | admin} - self.labels, set())
         self.gateway.services.clear()
         _, labels = make_root(self.gateway, Guard(Admin(), None))
-        self.assertEqual(len(labels), 15)
+        self.assertEqual(len(labels), 21)
 
     def test_every_page_is_documented(self) -> None:
         """docs/admin.md tells of each, with what can be done there."""

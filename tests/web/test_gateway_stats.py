@@ -12,6 +12,7 @@ from rtgateway.observe.access_log import AccessLog
 from rtgateway.observe.telemetry import Telemetry
 from rtgateway.web.admin.system import Busy, Machine, System
 from tests.observe.exchanges import Exchange
+from tests.observe.limits import Store
 from tests.observe.services import Check
 from tests.web.gateways import PageTestCase
 
@@ -70,6 +71,39 @@ class GatewayStatsTests(PageTestCase):
             endpoints[0],
             {"endpoint": "r11", "request_count": 12, "average_response_time": 0.02},
         )
+
+    def test_rate_limits(self) -> None:
+        """What became of requests, by outcome over all limiters, and how many are banned."""
+        limits = self.gateway.limits
+        limits.decisions = {
+            ("a", "ip", "admitted"): 5,
+            ("b", "identity", "admitted"): 2,
+            ("b", "identity", "refused"): 1,
+        }
+        limits.exceeded, limits.denied = {("users", "user"): 1, ("mail", "anonymous"): 2}, 4
+        self.gateway.bans.ban("ip:192.0.2.1", 60.0, "x")
+        self.assertEqual(
+            self.json("/gateway/stats")["rate_limits"],
+            {
+                "mode": "memory",
+                "degraded": False,
+                "gateways": 1,
+                "decisions": {"admitted": 7, "refused": 1},
+                "exceeded": 3,
+                "ip_denied": 4,
+                "bans": 1,
+            },
+        )
+
+    def test_a_store_that_does_not_answer(self) -> None:
+        """Is worth an alert, with for how long."""
+        self.gateway.store = Store()
+        self.assertNotIn("store_down", self.alerts())
+        self.gateway.store = Store(up=False, failing_since=monotonic() - 60.0)
+        self.assertEqual(self.alerts()["store_down"], "warning")
+        alerts = self.json("/gateway/stats")["alerts"]
+        (value,) = (each["value"] for each in alerts if each["type"] == "store_down")
+        self.assertTrue(60.0 <= value < 70.0)
 
     def alerts(self) -> dict[str, str]:
         """Type and severity of the alerts about the gateway; the machine has its own."""

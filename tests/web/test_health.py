@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from time import monotonic
+from datetime import datetime
+from time import monotonic, time
 
 from rtgateway import __version__
+from tests.observe.limits import Store
 from tests.observe.services import Check, Instance, Service, Settings, a_breaker
 from tests.web.gateways import Asking, PageTestCase
 
@@ -35,8 +37,27 @@ class HealthTests(PageTestCase):
                     }
                 },
                 "checks": {},
+                "state": {"mode": "memory", "up": True, "gateways": 1},
             },
         )
+
+    def test_a_store_that_does_not_answer(self) -> None:
+        """The gateway goes on without it, and says since when; 200."""
+        limits, now = self.gateway.limits, monotonic()
+        limits.mode, limits.gateways, self.gateway.store = "redis", 8, Store()
+        expected = {"mode": "redis", "up": True, "gateways": 8}
+        self.assertEqual(self.json("/health")["state"], expected)
+        self.gateway.store = Store(up=False, failing_since=now - 60.0)
+        document = self.json("/health")
+        since = datetime.fromisoformat(document["state"].pop("degraded_since")).timestamp()
+        self.assertLess(abs(since - (time() - 60.0)), 5.0)
+        self.assertEqual((document["status"], document["state"]["up"]), ("degraded", False))
+        self.gateway.store = Store()
+        limits.degraded, limits.degraded_since = True, now - 30.0
+        document = self.json("/health")
+        since = datetime.fromisoformat(document["state"]["degraded_since"]).timestamp()
+        self.assertLess(abs(since - (time() - 30.0)), 5.0)
+        self.assertEqual((document["status"], document["state"]["up"]), ("degraded", True))
 
     def test_draining_and_overload(self) -> None:
         """503, and which of the two it is."""

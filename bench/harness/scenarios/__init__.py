@@ -8,6 +8,7 @@ from harness.scenarios import (
     bodies,
     ladder,
     latency,
+    limits,
     small,
     sockets,
     sockets_idle,
@@ -32,5 +33,6 @@ SCENARIOS: dict[str, Callable[[Bench], Report]] = {
     "ws-handshakes": sockets.handshakes,
     "ws-steady": sockets_steady.steady,
     "ws-idle": sockets_idle.idle,
+    "limits": limits.limits,
     "ladder": ladder.ladder,
 }

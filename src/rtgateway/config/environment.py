@@ -1,5 +1,7 @@
 """The environment dialect: the variables of the Real-Time API Gateway, its defaults, its failures.
 
+Those of the Resilient API Gateway for limits, circuits and Redis work besides.
+
 Used when no configuration file is given. A variable that is set but empty counts as not set, as
 compose files and ``.env`` templates leave them.
 """
@@ -7,20 +9,25 @@ compose files and ``.env`` templates leave them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from rtgateway.config.document import MAX_BYTES, Document, Loc
 from rtgateway.config.explain import validated
 from rtgateway.config.listeners import split_address
 from rtgateway.config.model import Config, Environment, LogLevel
 from rtgateway.config.problems import key_path, show
+from rtgateway.config.redis_urls import MAX_DATABASE, REDIS_PORT, split_redis_url
+from rtgateway.config.resilience import CircuitBreaker
 from rtgateway.config.section import Allowed
 from rtgateway.config.services import Instance
+from rtgateway.config.state import MEMORY
 from rtgateway.config.units import MAX_SIZE
+from rtgateway.config.urls import split_host_port
 from rtgateway.config.websocket import SMALLEST_BUFFER
 
-__all__ = ["VARIABLES", "Variable", "from_environment"]
+__all__ = ["from_environment"]
 
 NAME = "environment"
 """What problems call it in place of a file name."""
@@ -28,42 +35,22 @@ NAME = "environment"
 _TRUE = ("true", "1", "yes", "y", "on")
 _FALSE = ("false", "0", "no", "n", "off")
 _BODY_LIMIT = 1 << 20
+MAX_LIMITER = "rate_limit_max"
+CAPACITY_LIMITER = "rate_limit_capacity"
+_MOST_REQUESTS = 1_000_000_000
+_FASTEST = 1_000_000
+_CIRCUIT = "CIRCUIT_BREAKER_"
 _MAX_MILLISECONDS = 86_400_000
+_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?", re.ASCII)
 
-
-class Variable(NamedTuple):
-    """A variable, for the reference page."""
-
-    name: str
-    default: str
-    meaning: str
-
-
-VARIABLES = (
-    Variable("UPSTREAMS", "`{}`", "JSON object: service name to a list of base URLs."),
-    Variable("HOST", "`0.0.0.0`", "Address to listen on."),
-    Variable("PORT", "`8080`", "Port to listen on."),
-    Variable("NODE_ENV", "`development`", "`development`, `test` or `production`."),
-    Variable("LOG_LEVEL", "`info`", "As `log_level`."),
-    Variable(
-        "AUTH_REQUIRED",
-        "`true` in production, else `false`",
-        "As `auth.required`; needs `JWT_SECRET`.",
-    ),
-    Variable("JWT_SECRET", "", "Shared secret (HS256) of at least 32 characters."),
-    Variable(
-        "HTTP_PROXY_TIMEOUT_MS",
-        "`30000`",
-        "Longest wait for a connection (at most 5 s), for the first byte of an answer, and between "
-        "its bytes.",
-    ),
-    Variable(
-        "UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS", "`1000`", "As `pressure.max_event_loop_delay`."
-    ),
-    Variable("UNDER_PRESSURE_MAX_RSS_BYTES", "`0`", "As `pressure.max_rss`."),
-    Variable("WS_MAX_BUFFERED_BYTES", "`2000000`", "As `websocket.max_buffered`."),
-    Variable("WS_PING_INTERVAL_MS", "`30000`", "As `websocket.ping_interval`."),
-)
+_PLACES = {
+    ("state", "url"): "REDIS_URL",
+    ("state", "password"): "REDIS_PASSWORD",
+    ("state", "db"): "REDIS_DB",
+    ("rate_limits", MAX_LIMITER): "RATE_LIMIT_MAX",
+    ("rate_limits", CAPACITY_LIMITER): "RATE_LIMIT_CAPACITY",
+}
+"""Which variable sets what the models may refuse."""
 
 
 def from_environment(env: Mapping[str, str]) -> Config:
@@ -75,10 +62,11 @@ def from_environment(env: Mapping[str, str]) -> Config:
     variables = _Variables(env)
     environment = variables.choice("NODE_ENV", get_args(Environment), "development")
     timeout = variables.whole("HTTP_PROXY_TIMEOUT_MS", 30_000, 1, _MAX_MILLISECONDS) / 1000
+    state = variables.state()
     delay = variables.whole("UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS", 1000, 0, 3_600_000) / 1000
     variables.document.data = {
         "listeners": [{"tcp": variables.address()}],
-        "services": variables.services(),
+        "services": variables.services(variables.circuit_breaker(bool(state))),
         "auth": variables.auth(environment == "production"),
         "limits": {"body": _BODY_LIMIT},
         "timeouts": {
@@ -98,9 +86,11 @@ def from_environment(env: Mapping[str, str]) -> Config:
             "ping_interval": variables.whole("WS_PING_INTERVAL_MS", 30_000, 0, _MAX_MILLISECONDS)
             / 1000,
         },
+        "state": state,
+        "rate_limits": variables.rate_limits(),
         "environment": environment,
     }
-    return validated(variables.document, {})
+    return validated(variables.document, {}, Config)
 
 
 class _Variables:
@@ -134,6 +124,16 @@ class _Variables:
         self._refuse(name, f"a whole number from {lowest} to {highest}")
         return default
 
+    def number(self, name: str, default: float, highest: float) -> float:
+        """A number above 0, whole or not."""
+        text = self._text(name)
+        if not text:
+            return default
+        if _NUMBER.fullmatch(text) and 0 < float(text) <= highest:
+            return float(text)
+        self._refuse(name, f"a number above 0, at most {highest:.0f}")
+        return default
+
     def boolean(self, name: str, default: bool) -> bool:
         """true or false, in the spellings people use."""
         text = self._text(name).lower()
@@ -163,8 +163,68 @@ class _Variables:
             self.document.report((), "JWT_SECRET is required when AUTH_REQUIRED is true")
         return {}
 
-    def services(self) -> dict[str, Any]:
-        """UPSTREAMS: the one variable with a structure."""
+    def state(self) -> dict[str, Any]:
+        """REDIS_URL, or else REDIS_HOST, with what belongs to it; empty without either."""
+        url = self._text("REDIS_URL") or self._redis_at_host()
+        password = self.env.get("REDIS_PASSWORD", "")
+        db = self.whole("REDIS_DB", 0, 0, MAX_DATABASE)
+        if url == MEMORY:
+            return {}
+        if not url:
+            given = ("REDIS_PORT", "REDIS_PASSWORD", "REDIS_DB")
+            for name in filter(self._text, () if self._text("REDIS_HOST") else given):
+                self.document.report((name,), "no Redis at all", allowed="REDIS_HOST or REDIS_URL")
+            return {}
+        try:
+            parts = split_redis_url(url)
+        except ValueError:
+            return {"url": url}  # refused by the model, in its words
+        state: dict[str, Any] = {"url": url}
+        if password and not parts.password.get_secret_value():
+            state["password"] = password
+        if db and parts.db is None:
+            state["db"] = db
+        return state
+
+    def _redis_at_host(self) -> str:
+        host = self._text("REDIS_HOST")
+        port = self.whole("REDIS_PORT", REDIS_PORT, 1, 65535)
+        if not host:
+            return ""
+        bracketed = f"[{host}]" if ":" in host and "[" not in host else host
+        if split_host_port(f"{bracketed}:{port}") is None:
+            self._refuse("REDIS_HOST", "a host name or an address such as redis or 10.0.0.7")
+            return ""
+        return f"redis://{bracketed}:{port}"
+
+    def rate_limits(self) -> dict[str, Any]:
+        """A limiter for either pair of variables of which one is set."""
+        limiters: dict[str, Any] = {}
+        most = self.whole("RATE_LIMIT_MAX", 200, 1, _MOST_REQUESTS)
+        window = self.whole("RATE_LIMIT_WINDOW_MS", 60_000, 1, _MAX_MILLISECONDS) / 1000
+        if self._text("RATE_LIMIT_MAX") or self._text("RATE_LIMIT_WINDOW_MS"):
+            limiters[MAX_LIMITER] = {"algorithm": "fixed_window", "limit": most, "window": window}
+        capacity = self.whole("RATE_LIMIT_CAPACITY", 100, 1, _MOST_REQUESTS)
+        rate = self.number("RATE_LIMIT_REFILL_RATE", 10.0, _FASTEST)
+        if self._text("RATE_LIMIT_CAPACITY") or self._text("RATE_LIMIT_REFILL_RATE"):
+            limiters[CAPACITY_LIMITER] = {"capacity": capacity, "refill_rate": rate}
+        return limiters
+
+    def circuit_breaker(self, shared: bool) -> dict[str, Any]:
+        """CIRCUIT_BREAKER_*; empty when none of them is set."""
+        names = ("FAILURE_THRESHOLD", "RESET_TIMEOUT_SECONDS", "HALF_OPEN_SUCCESS_THRESHOLD")
+        settings: dict[str, Any] = {
+            "failure_threshold": self.whole(_CIRCUIT + names[0], 5, 1, 1_000_000),
+            "timeout": (timeout := self.number(_CIRCUIT + names[1], 30.0, 86400.0)),
+            "success_threshold": self.whole(_CIRCUIT + names[2], 2, 1, 1_000_000),
+            "max_timeout": max(timeout, CircuitBreaker.model_fields["max_timeout"].default),
+        }
+        if shared and "shared" in CircuitBreaker.model_fields:
+            settings["shared"] = True
+        return settings if any(self._text(_CIRCUIT + name) for name in names) else {}
+
+    def services(self, circuit_breaker: Mapping[str, Any]) -> dict[str, Any]:
+        """UPSTREAMS, the one variable with a structure; ``circuit_breaker`` is for all of them."""
         text = self._text("UPSTREAMS") or "{}"
         try:
             upstreams = json.loads(text) if len(text) <= MAX_BYTES else None
@@ -175,7 +235,13 @@ class _Variables:
             allowed = 'an object such as {"users": ["http://localhost:3001"]}'
             self._refuse("UPSTREAMS", allowed)
             return {}
-        return {name: self._instances(name, urls) for name, urls in upstreams.items()}
+        services = {name: self._instances(name, urls) for name, urls in upstreams.items()}
+        if circuit_breaker:
+            services = {
+                name: settings | {"circuit_breaker": circuit_breaker}
+                for name, settings in services.items()
+            }
+        return services
 
     def _instances(self, name: str, urls: object) -> dict[str, Any]:
         loc: Loc = ("services", name)
@@ -205,6 +271,8 @@ def _spelled(loc: Loc) -> str:
             return key_path(("UPSTREAMS", name))
         case ("auth", *_):
             return "JWT_SECRET"
+        case (str(section), str(name), *_) if (section, name) in _PLACES:
+            return _PLACES[section, name]
         case ():
             return ""
         case _:

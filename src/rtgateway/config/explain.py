@@ -4,46 +4,47 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from rtgateway.config.document import Document, Loc
-from rtgateway.config.model import Config
 from rtgateway.config.problems import ConfigError, show
-from rtgateway.config.section import REFUSED
+from rtgateway.config.section import REFUSED, Section
 from rtgateway.config.wording import Kind, kind_at
 
 __all__ = ["validated"]
 
+_Model = TypeVar("_Model", bound=Section)
 
-def validated(document: Document, context: Mapping[str, Any]) -> Config:
-    """The configuration that ``document`` describes.
+
+def validated(document: Document, context: Mapping[str, Any], model: type[_Model]) -> _Model:
+    """The configuration, or the part of it, that ``document`` describes.
 
     :raises ConfigError: with the document's own problems and everything the models refuse.
     """
-    config: Config | None = None
+    section: _Model | None = None
     try:
-        config = Config.model_validate(
+        section = model.model_validate(
             {} if document.data is None else document.data, context=dict(context)
         )
     except ValidationError as error:
         for line in error.errors(include_url=False):
             # What could not be substituted has been reported as such; its value means nothing.
             if not document.is_missing(line["loc"]):
-                _report(document, line)
-    if config is None or document.problems:
+                _report(document, line, model)
+    if section is None or document.problems:
         raise ConfigError(document.problems)
-    return config
+    return section
 
 
-def _report(document: Document, error: ErrorDetails) -> None:
+def _report(document: Document, error: ErrorDetails, model: type[Section]) -> None:
     loc: Loc = error["loc"]
-    kind = kind_at(Config, loc)
+    kind = kind_at(model, loc)
     if error["type"] == "extra_forbidden":
         document.report(
-            loc[:-1], _unknown_key(str(loc[-1]), kind_at(Config, loc[:-1])), line=document.line(loc)
+            loc[:-1], _unknown_key(str(loc[-1]), kind_at(model, loc[:-1])), line=document.line(loc)
         )
     elif error["type"] == "missing":
         document.report(loc, "is missing", allowed=kind.words if kind else "")

@@ -53,7 +53,7 @@ def parse(
     if document.data is None and document.problems:
         raise ConfigError(document.problems)
     substitute(document, env)
-    return validated(document, {BASE_DIRECTORY: str(base)})
+    return validated(document, {BASE_DIRECTORY: str(base)}, Config)
 
 
 def from_dict(mapping: Mapping[str, Any]) -> Config:
@@ -61,7 +61,7 @@ def from_dict(mapping: Mapping[str, Any]) -> Config:
 
     :raises ConfigError: for everything that is wrong with it, all at once.
     """
-    return validated(Document("<dict>", mapping), {})
+    return validated(Document("<dict>", mapping), {}, Config)
 
 
 def _read(path: Path) -> str:

@@ -10,12 +10,17 @@ from pydantic import BeforeValidator, Field
 from rtgateway.config.auth import Auth
 from rtgateway.config.bounds import Connections, Limits, Timeouts
 from rtgateway.config.checks import DependencyCheck
+from rtgateway.config.ip_lists import IpLists
 from rtgateway.config.listeners import Listener
 from rtgateway.config.operation import AccessLog, Admin, Pressure, Shutdown, Sse, Tracing
+from rtgateway.config.penalties import Penalties
+from rtgateway.config.rate_limit_rules import rate_limit_rules
+from rtgateway.config.rate_limits import RateLimit
 from rtgateway.config.references import look, name_rules, route_rules
 from rtgateway.config.routes import Route
 from rtgateway.config.section import Rule, Section
 from rtgateway.config.services import Service
+from rtgateway.config.state import State
 from rtgateway.config.values import Network, one_or_many
 from rtgateway.config.websocket import WebSocket
 from rtgateway.config.websocket_rules import websocket_rules
@@ -75,6 +80,16 @@ class Config(Section):
     websocket: WebSocket = Field(
         default=WebSocket(), description="WebSockets; routes may differ key by key."
     )
+    state: State = Field(default=State(), description="What several gateways may share.")
+    rate_limits: dict[str, RateLimit] = Field(
+        default={}, description="How many requests pass, by names of limiters; at most 100."
+    )
+    penalties: Penalties = Field(
+        default=Penalties(enabled=False), description="Bans for those who are refused too often."
+    )
+    ip_lists: IpLists = Field(
+        default=IpLists(), description="Who is let in by address, and who is not."
+    )
     tracing: Tracing = Field(default=Tracing(), description="W3C Trace Context.")
     environment: Environment = Field(
         default="development", description="Shown as `env` in `/admin/stats`."
@@ -83,7 +98,7 @@ class Config(Section):
     @classmethod
     def rules(cls, values: Mapping[str, Any]) -> Iterator[Rule]:
         """Names fit together, nothing is there twice, and what is required is there."""
-        for key in ("services", "health_checks"):
+        for key in ("services", "health_checks", "rate_limits"):
             yield from name_rules(key, values.get(key))
         routes = values.get("routes")
         if isinstance(routes, list | tuple):
@@ -95,6 +110,13 @@ class Config(Section):
             yield from _listener_rules(listeners)
         yield from _auth_rules(values.get("auth"), routes)
         yield from websocket_rules(values.get("websocket"), values.get("auth"), routes)
+        yield from rate_limit_rules(
+            values.get("rate_limits"),
+            values.get("services"),
+            routes,
+            values.get("builtin_routes"),
+            values.get("auth"),
+        )
 
 
 def _listener_rules(listeners: Sequence[object]) -> Iterator[Rule]:

@@ -8,10 +8,10 @@ from inspect import cleandoc
 
 from pydantic.fields import FieldInfo
 
-from rtgateway.config.environment import VARIABLES
 from rtgateway.config.model import Config
 from rtgateway.config.section import Allowed, Section
 from rtgateway.config.units import format_duration, format_size
+from rtgateway.config.variables import VARIABLES
 from rtgateway.config.wording import Kind
 
 __all__ = ["reference_markdown"]
@@ -41,8 +41,9 @@ is wrong with it; `rtgateway schema` prints a JSON Schema for editors. A comment
 _ENVIRONMENT = """\
 ## Environment variables
 
-Read when no file is given: the variables of the Real-Time API Gateway. Request bodies are limited
-to 1 MiB there, as it does. Its variables for rate limits and caching have no effect.
+Read when no file is given: the variables of the Real-Time API Gateway, and those of the Resilient
+API Gateway for limits, circuits and Redis. Request bodies are limited to 1 MiB there, as the former
+does. Its variables for caching have no effect. A variable that is empty counts as not set.
 
 | variable | default | meaning |
 |---|---|---|

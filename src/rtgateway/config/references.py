@@ -15,7 +15,7 @@ from rtgateway.config.routes import Route
 from rtgateway.config.section import Rule, Section
 from rtgateway.config.services import SERVICE_NAME
 
-__all__ = ["look", "name_rules", "route_rules"]
+__all__ = ["is_name", "look", "name_rules", "route_rules"]
 
 
 def look(section: object, key: str) -> Any:
@@ -25,16 +25,17 @@ def look(section: object, key: str) -> Any:
     return getattr(section, key, None) if isinstance(section, Section) else None
 
 
-def _is_name(name: object) -> bool:
+def is_name(name: object) -> bool:
+    """Whether a service, a check or a limiter may be called ``name``."""
     # Dots alone would be taken for relative segments of the path /api/<service>/.
     valid = isinstance(name, str) and SERVICE_NAME.fullmatch(name) is not None
     return valid and name not in (".", "..")
 
 
 def name_rules(key: str, sections: object) -> Iterator[Rule]:
-    """Names of services and checks are safe in paths and in metrics."""
+    """Names of services, checks and limiters are safe in paths, in keys and in metrics."""
     for name in sections if isinstance(sections, Mapping) else ():
-        if not _is_name(name):
+        if not is_name(name):
             allowed = "names of 1 to 64 letters, digits and . _ ~ -"
             yield Rule("", (key, name), found=f"the name {show(name)}", allowed=allowed)
 
@@ -43,7 +44,7 @@ def route_rules(routes: Sequence[object], services: object) -> Iterator[Rule]:
     """Routes lead to services that are there; none is called like another one, or hides it."""
     names: dict[str, int] = {}
     matches: dict[tuple[object, ...], int] = {}
-    known = sorted(filter(_is_name, services)) if isinstance(services, Mapping) else []
+    known = sorted(filter(is_name, services)) if isinstance(services, Mapping) else []
     for index, route in enumerate(routes):
         for place, service in _services_of(route):
             yield from _service_rules(("routes", index, *place), service, known)

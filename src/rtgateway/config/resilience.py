@@ -59,7 +59,7 @@ _Window = Annotated[
 
 
 class CircuitBreaker(Switchable):
-    """Stops asking what keeps failing; `off` will do.
+    """Stops asking what keeps failing; `off` will do, and `shared` for the defaults in common.
 
     Closed, it lets requests pass and watches them. It opens after too many failures in a row, or
     when too large a share of the calls in its window failed or were slow. After the open time a
@@ -67,6 +67,11 @@ class CircuitBreaker(Switchable):
     """
 
     enabled: bool = Field(default=True, description="Whether there is one.")
+    shared: bool = Field(
+        default=False,
+        description="Whether all gateways with the same `state` in Redis share its state; "
+        "`circuit_breaker: shared` will do.",
+    )
     failure_threshold: Count = Field(
         default=5, le=1_000_000, description="Failures in a row that open it; 0 is off."
     )
@@ -117,6 +122,13 @@ class CircuitBreaker(Switchable):
         description="What counts as a failure: no connection, one that broke, no answer in time, "
         "an answer that is not HTTP, statuses. A client that left never does.",
     )
+
+    @classmethod
+    def spelled_out(cls, value: Any) -> Any:
+        """The word ``shared`` is a section with nothing but that."""
+        if isinstance(value, str) and value.strip().lower() == "shared":
+            return {"shared": True}
+        return super().spelled_out(value)
 
     @property
     def window_calls(self) -> int:

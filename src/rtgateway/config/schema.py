@@ -31,6 +31,8 @@ def _allow_shorthands(models: dict[str, Any]) -> None:
     path = {"type": "string", "examples": ["/health"]}
     check = {"type": "string", "examples": ["http://localhost:9200/", "tcp://localhost:6379"]}
     file = {"type": "string", "examples": ["instances.yaml"]}
+    state = {"type": "string", "examples": ["redis://localhost:6379/0", "memory"]}
+    cost = {"type": ["integer", "string"], "pattern": r"^[0-9]+$|\$\{"}
     strategies = models["Balance"]["properties"]["strategy"]["anyOf"]
     switch = {"anyOf": [{"enum": ["on", "off", True, False]}, _SUBSTITUTED_TEXT]}
     others: dict[str, list[dict[str, Any]]] = {
@@ -42,11 +44,14 @@ def _allow_shorthands(models: dict[str, Any]) -> None:
         "HealthCheck": [path, {"const": True}],
         "DependencyCheck": [check],
         "FileDiscovery": [file],
+        "State": [state],
+        "Cost": [cost],
     }
     others |= {model.__name__: [switch] for model in Switchable.__subclasses__()}
     for name, shorthands in others.items():
         models[name] = {"anyOf": [models[name], *shorthands]}
     models["Route"]["properties"]["websocket"]["anyOf"].append(switch)
+    models["State"]["anyOf"][0]["properties"]["tls"]["anyOf"].append(switch)
     service = models["Service"]["anyOf"][0]["properties"]
     description = service["instances"]["description"]
     service["instances"] = {"anyOf": [service["instances"], url], "description": description}

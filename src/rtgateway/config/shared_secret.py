@@ -16,7 +16,7 @@ _MAX_SECRET_FILE = 64 * 1024
 
 def secret_words(length: int) -> str:
     """What is allowed where a secret has at least ``length`` characters."""
-    return f"a secret of at least {length} characters"
+    return f"a secret of at least {length} characters" if length > 1 else "a secret, not empty"
 
 
 def long_enough(length: int) -> Callable[[SecretStr], SecretStr]:

@@ -6,6 +6,7 @@ import os
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
@@ -21,6 +22,7 @@ __all__ = [
     "HostPattern",
     "Method",
     "Network",
+    "NetworkText",
     "Number",
     "Port",
     "Share",
@@ -29,6 +31,7 @@ __all__ = [
     "WritablePath",
     "is_host_name",
     "is_token",
+    "network_text",
     "one_or_many",
 ]
 
@@ -132,6 +135,44 @@ Network = Annotated[
     Allowed(_NETWORK_WORDS),
     WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8", "fd00::/8"]}),
 ]
+
+
+def network_text(value: Any) -> str:
+    """A network as normalised text; what is none is refused (`rtgateway.config.section`)."""
+    text = _plain_network(value) if isinstance(value, str) else ""
+    if not text:
+        # What is not quite plain: spaces, masks, odd spellings, and all that is wrong.
+        text = str(_network(value))
+        if "%" in text:
+            raise refused(allowed=_NETWORK_WORDS)
+    return text
+
+
+def _plain_network(text: str) -> str:
+    """The same for most networks, ten times as fast, as there may be 100,000; empty for others."""
+    address, slash, size = text.partition("/")
+    family, bits = (AF_INET6, 128) if ":" in address else (AF_INET, 32)
+    try:
+        packed = inet_pton(family, address)
+    except (OSError, ValueError):
+        return ""
+    length = int(size) if size.isascii() and size.isdigit() and len(size) < 4 else bits
+    if length > bits or slash != ("/" if size else "") or (size and str(length) != size):
+        return ""
+    if int.from_bytes(packed, "big") & ((1 << bits - length) - 1):
+        return ""
+    spelled = inet_ntop(family, packed)
+    # The C library writes some IPv6 addresses with an IPv4 tail, `ipaddress` does not.
+    return "" if family == AF_INET6 and "." in spelled else f"{spelled}/{length}"
+
+
+NetworkText = Annotated[
+    str,
+    PlainValidator(network_text),
+    Allowed(_NETWORK_WORDS),
+    WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8", "fd00::/8"]}),
+]
+"""The same as normalised text, for thousands of them."""
 
 
 def _host_pattern(value: str) -> str:

@@ -80,6 +80,9 @@ class Breaker:
     :ivar since: when the state was entered, in monotonic seconds; 0 if it is the first.
     """
 
+    shared = False
+    """Whether other gateways know its state (`core.shared_breaker`)."""
+
     __slots__ = (
         "_by_count",
         "_calls",
@@ -144,6 +147,11 @@ class Breaker:
         self.generation = _NO_PERMIT
         self._enter("closed" if settings.enabled else "disabled")
 
+    @property
+    def mode(self) -> str:
+        """``own``: nobody else has a say in its state."""
+        return "own"
+
     # -- a call -----------------------------------------------------------------------------------
 
     def ready(self, now: float) -> bool:
@@ -154,6 +162,10 @@ class Breaker:
         if state == "forced_open" or self.probes >= self.settings.half_open_calls:
             return False
         return state == "half_open" or now >= self.open_until
+
+    def passes(self, now: float) -> bool:
+        """The same, for who only wants to know it."""
+        return self.ready(now)
 
     def acquire(self, now: float) -> int:
         """The permit for a call, which must come back to `record` or `release`.

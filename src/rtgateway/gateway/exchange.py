@@ -94,6 +94,8 @@ class Exchange:
     :ivar service: who is to answer, and ``chosen``: which of its instances was asked last.
     :ivar attempts: how many times an instance was asked; ``answered``: one of them has.
     :ivar answer_lines: header lines for the client besides those of the answer.
+    :ivar quota: header lines about its rate limits, each with a line end *before* it.
+    :ivar unlimited: no limits hold for it.
     :ivar error_detail: why an instance did not answer, in words for the log.
     :ivar label: the route's label or a page's path, bounded in number.
     :ivar status: what the client was told; 499 if it left before.
@@ -123,6 +125,7 @@ class Exchange:
         "method",
         "named",
         "path",
+        "quota",
         "repeats",
         "request_id",
         "rest",
@@ -134,6 +137,7 @@ class Exchange:
         "target",
         "to_head",
         "trace",
+        "unlimited",
         "upgrade",
         "version",
     )
@@ -168,6 +172,8 @@ class Exchange:
         self.attempts = 0
         self.answered = False
         self.answer_lines = b""
+        self.quota = b""
+        self.unlimited = False
         self.identity: Identity | None = None
         self.label = "unmatched"
         self.status = 0

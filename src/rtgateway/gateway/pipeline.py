@@ -11,7 +11,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Protocol
 
-from rtgateway.errors import ClientGone, GatewayError
+from rtgateway.errors import ClientGone, GatewayError, Unauthorized
 from rtgateway.gateway import respond
 from rtgateway.gateway.exchange import Exchange
 from rtgateway.gateway.relay import Heartbeats, relay_stream, relay_whole
@@ -61,8 +61,19 @@ class Pipeline:
             bridge = route.websocket
             if bridge is not None and (bridge.only or b"upgrade" in exchange.named):
                 bridge.admit(exchange)
+            limits = route.limits
+            if limits is not None:
+                limits.screen(exchange)
             if route.auth is not None:
-                exchange.identity = route.auth.identify(exchange)
+                try:
+                    exchange.identity = route.auth.identify(exchange)
+                except Unauthorized:
+                    # Who tries tokens is limited by address, and told so.
+                    if limits is not None and (pending := limits.admit(exchange)) is not None:
+                        await pending
+                    raise
+            if limits is not None and (pending := limits.admit(exchange)) is not None:
+                await pending
             if exchange.body is not None:
                 exchange.body.bound(route.body_limit)
                 exchange.body.hold(route.retry.body_limit)

@@ -166,14 +166,15 @@ class EventStream(Stream):
 
 def _message(exchange: Exchange, head: ResponseHead, chunked: bool, payload: bytes) -> bytes:
     """The head for the client, and the first of the payload, framed."""
-    # For most clients nothing but the request id differs from one exchange to the next.
+    # For most clients nothing differs from one exchange to the next but the request id and what is
+    # left of their limits, which stands behind it.
     alike = exchange.keep_alive and exchange.version == 11 and not exchange.answer_lines
     parts = head.memo
     if parts is None or not alike:
         parts = _around_the_id(exchange, head, chunked)
         if alike and b"date" in head.named:
             head.memo = parts
-    return b"".join((parts[0], exchange.request_id, parts[1], payload))
+    return b"".join((parts[0], exchange.request_id, exchange.quota, parts[1], payload))
 
 
 def _around_the_id(exchange: Exchange, head: ResponseHead, chunked: bool) -> tuple[bytes, bytes]:

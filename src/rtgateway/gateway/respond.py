@@ -28,6 +28,9 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus} | {
 _WITH_STATUS_CODE = frozenset([401, 403, 413])
 """Statuses of errors that keep ``{"statusCode", "error": <reason phrase>, "message"}``."""
 
+_WITH_STATUS_CODE_TOO = frozenset(["not_found", "rate_limited", "banned"])
+"""Codes of other errors that do."""
+
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{status} {reason}</title>
 <meta name="viewport" content="width=device-width,initial-scale=1"><style>
@@ -120,6 +123,8 @@ def own_head(
         lines.append(b"Content-Type: %b\r\n" % content_type)
     lines += [b"%b: %b\r\n" % field for field in headers]
     lines.append(exchange.answer_lines)
+    if exchange.quota:
+        lines.append(exchange.quota[2:] + b"\r\n")
     lines.append(b"Content-Length: %d\r\n" % length)
     lines.append(connection_line(exchange))
     lines.append(b"\r\n")
@@ -140,11 +145,12 @@ def _wants_page(exchange: Exchange) -> bool:
 
 def _json(exchange: Exchange, error: GatewayError) -> bytes:
     body: dict[str, object]
-    if error.status in _WITH_STATUS_CODE or error.code == "not_found":
+    if error.status in _WITH_STATUS_CODE or error.code in _WITH_STATUS_CODE_TOO:
         body = {"statusCode": error.status, "error": reason_of(error.status)}
     else:
         body = {"error": error.code}
     body["message"] = error.message
+    body.update(error.members)
     body["request_id"] = exchange.request_id.decode("ascii")
     return json.dumps(body, separators=(",", ":")).encode("ascii")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rtgateway.core.retry import RetryPolicy
 from rtgateway.gateway.auth import JwtAuth
+from rtgateway.gateway.limits import Limits
 from rtgateway.gateway.shaping import Shaping
 from rtgateway.gateway.upgrade import Bridge
 from rtgateway.upstream.service import Service
@@ -30,6 +31,7 @@ class Route:
     label: str
     service: Service
     auth: JwtAuth | None
+    limits: Limits | None
     strip: bool
     preserve_host: bool
     body_limit: int

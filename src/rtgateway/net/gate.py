@@ -41,9 +41,10 @@ class Gate:
     :param per_ip: connections of one client address; at least 1.
     :param exempt: tells whether an address is not limited, such as a trusted proxy's: it stands
         for many clients.
+    :ivar shut: nobody comes in until it is opened, and clients wait in the kernel's backlog.
     """
 
-    __slots__ = ("_by_ip", "_exempt", "_per_ip", "_ports", "_total", "refused", "taken")
+    __slots__ = ("_by_ip", "_exempt", "_per_ip", "_ports", "_total", "refused", "shut", "taken")
 
     def __init__(self, total: int, per_ip: int, exempt: Callable[[str], bool] = _nobody) -> None:
         self._total = total
@@ -53,11 +54,12 @@ class Gate:
         self._ports: set[Pausable] = set()
         self.taken = 0
         self.refused = 0
+        self.shut = False
 
     @property
     def full(self) -> bool:
         """Whether nobody else may come in."""
-        return self.taken >= self._total
+        return self.shut or self.taken >= self._total
 
     def admit(self, ip: str) -> str | None:
         """Take a place for a client; an empty ``ip`` is a Unix socket's.
@@ -88,8 +90,17 @@ class Gate:
         was_full = self.full
         self.taken -= 1
         if was_full and not self.full:
-            for port in self._ports:
-                port.resumeProducing()
+            self._resume()
+
+    def open(self) -> None:
+        """Let clients in, if it was shut."""
+        was_shut, self.shut = self.shut, False
+        if was_shut and not self.full:
+            self._resume()
+
+    def _resume(self) -> None:
+        for port in self._ports:
+            port.resumeProducing()
 
     def add(self, port: Pausable) -> None:
         """Govern ``port`` from now on."""

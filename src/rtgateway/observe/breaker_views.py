@@ -77,7 +77,8 @@ class ChangeView(Protocol):
 class BreakerView(Protocol):
     """A circuit breaker. ``state``: ``closed``, ``open``, ``half_open``, ``forced_open`` or
     ``disabled``; ``changes``: the last ones, oldest first; ``probes``: calls in flight that try
-    out a half-open circuit.
+    out a half-open circuit; ``shared``: other gateways are to know its state; ``mode``: whose
+    state it is: ``own``, ``shared``, or ``alone`` while the store does not answer.
     """
 
     @property
@@ -90,4 +91,8 @@ class BreakerView(Protocol):
     def probes(self) -> int: ...
     @property
     def open_until(self) -> float: ...
+    @property
+    def shared(self) -> bool: ...
+    @property
+    def mode(self) -> str: ...
     def stats(self) -> BreakerStatsView: ...

@@ -9,13 +9,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-__all__ = ["BOUNDS", "BUCKETS", "SUM", "count_of", "new_histogram", "quantile", "total"]
+__all__ = [
+    "BOUNDS",
+    "BRIEF",
+    "BRIEF_BOUNDS",
+    "BUCKETS",
+    "SUM",
+    "count_of",
+    "new_histogram",
+    "quantile",
+    "total",
+]
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds, inclusive; one more bucket, without a bound, comes behind them."""
 
 BOUNDS = list(BUCKETS)
 """The same for `bisect.bisect_left`, which gives the index of a duration's bucket."""
+
+BRIEF = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0)
+"""Other bounds for what takes no time to speak of, such as a store's answers. They are as many, so
+that their histograms have the same shape; which bounds a histogram has, one has to know."""
+
+BRIEF_BOUNDS = list(BRIEF)
+"""The same for `bisect.bisect_left`."""
 
 SUM = len(BUCKETS) + 1
 """Where the sum of seconds is."""

@@ -18,8 +18,6 @@ __all__ = ["Sample", "family", "histogram_family"]
 Sample = tuple[Sequence[str], float]
 """Values of the labels, and the value."""
 
-_LIMITS = (*(repr(bound) for bound in BUCKETS), "+Inf")
-
 
 def family(
     name: str,
@@ -45,15 +43,17 @@ def histogram_family(
     help: str,
     labels: Sequence[str],
     samples: Iterable[tuple[Sequence[str], Sequence[float]]],
+    bounds: Sequence[float] = BUCKETS,
 ) -> str:
-    """One metric of histograms as in `observe.durations`."""
+    """One metric of histograms as in `observe.durations`, all of them with these ``bounds``."""
+    limits = [*map(repr, bounds), "+Inf"]
     lines = [_title(name, "histogram", help)]
     for values, histogram in samples:
         text = _labels(labels, values)
         bucket = f'{name}_bucket{{{text},le="'
         cumulated = list(accumulate(histogram[:SUM]))
         lines += [
-            f'{bucket}{limit}"}} {count}\n' for limit, count in zip(_LIMITS, cumulated, strict=True)
+            f'{bucket}{limit}"}} {count}\n' for limit, count in zip(limits, cumulated, strict=True)
         ]
         lines.append(
             f"{name}_sum{{{text}}} {histogram[SUM]!r}\n{name}_count{{{text}}} {cumulated[-1]}\n"

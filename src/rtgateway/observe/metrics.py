@@ -19,6 +19,8 @@ from prometheus_client import (
 
 from rtgateway.observe.durations import count_of
 from rtgateway.observe.exposition import family, histogram_family
+from rtgateway.observe.limit_metrics import limit_metrics
+from rtgateway.observe.limit_views import StateView
 from rtgateway.observe.outcomes import Labels, Outcomes
 from rtgateway.observe.service_metrics import service_metrics
 from rtgateway.observe.socket_metrics import socket_metrics
@@ -36,6 +38,7 @@ class Metrics:
     :param outcomes: how requests came out.
     :param services: all services, as they are now.
     :param sockets: all WebSockets.
+    :param state: rate limits, bans and the store; looked at when it is asked.
     :param connections: how many client connections are open.
     :param event_loop_delay: seconds, the last sample.
     :param dropped_lines: access log lines that were lost.
@@ -49,6 +52,7 @@ class Metrics:
         "_outcomes",
         "_services",
         "_sockets",
+        "_state",
         "_version",
         "registry",
     )
@@ -63,11 +67,13 @@ class Metrics:
         connections: Callable[[], int],
         event_loop_delay: Callable[[], float],
         dropped_lines: Callable[[], int],
+        state: StateView | None = None,
     ) -> None:
         self._version = version
         self._outcomes = outcomes
         self._services = services
         self._sockets = sockets
+        self._state = state
         self._connections = connections
         self._event_loop_delay = event_loop_delay
         self._dropped_lines = dropped_lines
@@ -88,6 +94,7 @@ class Metrics:
             *_requests(self._outcomes),
             *service_metrics(services, now),
             *socket_metrics(self._sockets, services),
+            *(limit_metrics(self._state) if self._state is not None else ()),
         ]
         return generate_latest(self.registry) + "".join(texts).encode()
 

@@ -9,8 +9,9 @@ import pytest
 
 if TYPE_CHECKING:
     from rtgateway.testing import RunningGateway
+    from rtgateway.testing.redis import RedisServer
 
-__all__ = ["rtgateway_factory"]
+__all__ = ["redis", "redis_of_session", "redis_server", "rtgateway_factory"]
 
 
 @pytest.fixture
@@ -30,3 +31,33 @@ def rtgateway_factory() -> Iterator[Callable[[Any], Awaitable[RunningGateway]]]:
     yield start
     for gateway in started:
         pytest_twisted.blockon(gateway.stop())
+
+
+@pytest.fixture(scope="session")
+def redis_of_session() -> Iterator[RedisServer]:
+    """The server behind `redis`."""
+    from rtgateway.testing.redis import RedisServer
+
+    server = RedisServer().start()
+    yield server
+    server.kill()
+    server.stop()
+
+
+@pytest.fixture
+def redis(redis_of_session: RedisServer) -> RedisServer:
+    """A Redis server without data and scripts; one for the session, so do it no harm."""
+    redis_of_session.command("FLUSHALL")
+    redis_of_session.command("SCRIPT", "FLUSH")
+    return redis_of_session
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server of the test's own, which may be killed, paused and restarted."""
+    from rtgateway.testing.redis import RedisServer
+
+    server = RedisServer().start()
+    yield server
+    server.kill()
+    server.stop()

@@ -26,6 +26,7 @@ from rtgateway.core.retry import Conditions
 from rtgateway.net.connect import connect
 from rtgateway.net.log import Logger
 from rtgateway.net.tls import client_tls
+from rtgateway.store.breakers import BreakerStore
 from rtgateway.upstream.call import Call
 from rtgateway.upstream.connection import Connection
 from rtgateway.upstream.discovery import Discovery, Found, make_discovery
@@ -43,13 +44,22 @@ log = Logger()
 class ServiceBuilder:
     """See the module.
 
+    :param breakers: makes the circuit breakers that gateways share; without it each is its own.
     :ivar checks: the health checks of all instances, to be started and stopped with the gateway.
     """
 
-    def __init__(self, limits: config.Limits, reactor: Any, wheel: Wheel) -> None:
+    def __init__(
+        self,
+        limits: config.Limits,
+        reactor: Any,
+        wheel: Wheel,
+        *,
+        breakers: BreakerStore | None = None,
+    ) -> None:
         self.checks = HealthChecks()
         self._reactor = reactor
         self._wheel = wheel
+        self._breakers = breakers
         # What is drawn from it (turns, jitter) is no secret.
         self._random: Callable[[], float] = random.Random().random
         self._trailer_bytes = limits.trailer_bytes
@@ -65,7 +75,8 @@ class ServiceBuilder:
         sticky, hashing = balance.strategy == "sticky", balance.strategy == "consistent_hash"
         breaker = None
         if settings.service_breaker is not None and settings.service_breaker.enabled:
-            breaker = self._breaker(settings.service_breaker, f"service {name}", _nothing)
+            # Its requests wait for nobody: who has no grant gets a 503.
+            breaker = self._breaker(settings.service_breaker, f"service {name}", _nothing, _none)
         service = Service(
             name,
             settings,
@@ -115,7 +126,13 @@ class ServiceBuilder:
             members.changed()
 
         what = f"{service.name} {instance.label}"
-        instance.breaker = self._breaker(settings.circuit_breaker, what, turned)
+
+        def granted() -> None:
+            members.changed()
+            if service.room is not None:
+                service.room.wake()
+
+        instance.breaker = self._breaker(settings.circuit_breaker, what, turned, granted)
         instance.ejection = Ejection(OutlierSettings.from_config(settings.outliers))
         tls = None
         if found.settings.scheme == "https":
@@ -138,6 +155,8 @@ class ServiceBuilder:
     def _leaves(self, instance: Instance) -> None:
         if instance.health is not None:
             self.checks.remove(instance.health)
+        if self._breakers is not None:
+            self._breakers.forget(instance.breaker)
 
     def _pool(self, settings: config.Pool, instance: Instance, tls: Any) -> Pool:
         def open_connection(pool: Pool, timeout: float) -> Deferred[Connection]:
@@ -157,6 +176,7 @@ class ServiceBuilder:
         settings: config.CircuitBreaker,
         what: str,
         on_change: Callable[[StateChange], None],
+        on_grant: Callable[[], None],
     ) -> Breaker:
         def turned(change: StateChange) -> None:
             note = log.info if change.new in ("closed", "half_open") else log.warn
@@ -169,7 +189,10 @@ class ServiceBuilder:
             )
             on_change(change)
 
-        return Breaker(BreakerSettings.from_config(settings), self._random, turned)
+        rules = BreakerSettings.from_config(settings)
+        if self._breakers is None or not (settings.shared and settings.enabled):
+            return Breaker(rules, self._random, turned)
+        return self._breakers.breaker(what, rules, turned, on_grant)
 
     def __repr__(self) -> str:
         return f"<ServiceBuilder {self.checks!r}>"
@@ -177,6 +200,10 @@ class ServiceBuilder:
 
 def _nothing(change: StateChange) -> None:
     """The breaker of a whole service is asked at every request; nobody has to be told."""
+
+
+def _none() -> None:
+    """Nobody waits."""
 
 
 def _affinity(balance: config.Balance) -> AffinityCookie:

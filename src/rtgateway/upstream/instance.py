@@ -169,7 +169,7 @@ class Instance:
 
     def _circuit(self, now: float) -> str:
         breaker = self.breaker
-        if breaker.state in ("closed", "disabled") or breaker.ready(now):
+        if breaker.state in ("closed", "disabled") or breaker.passes(now):
             return ""
         if breaker.state == "forced_open":
             return "circuit forced open"

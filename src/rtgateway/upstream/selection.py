@@ -83,16 +83,13 @@ class Selection:
                     return each
         return self._balancer.pick(able, self._key(call) if self._key is not None else b"")
 
-    def has_room(self) -> bool:
+    def has_room(self, now: float) -> bool:
         """Whether some instance takes another request; who has none at all is told so at once."""
         members = self._members
         if not self._limited or not members.candidates or self.spare(()):
             return True
         # Else one that has recovered would never be found to have, while the others are busy.
-        return any(
-            each.breaker.probes < each.breaker.settings.half_open_calls and not self._full(each)
-            for each in members.probing
-        )
+        return any(not self._full(each) and each.breaker.ready(now) for each in members.probing)
 
     def spare(self, busy: tuple[Instance, ...]) -> bool:
         """Whether a candidate other than these takes another request."""

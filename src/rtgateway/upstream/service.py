@@ -345,7 +345,7 @@ class Service:
             # Else one would be let in to find that the only one with room is not there any more.
             self.members.refresh(now)
         limit = self.limit
-        return (not limit or self.inflight < limit) and self._selection.has_room()
+        return (not limit or self.inflight < limit) and self._selection.has_room(now)
 
     def _nobody(self, now: float, code: str, message: str) -> GatewayError:
         if self.breaker is not None and code == "circuit_open":

@@ -139,6 +139,8 @@ def _fields(exchange: Exchange, head: ResponseHead) -> list[tuple[bytes, bytes]]
     """The fields of the 101 that are no part of the handshake itself."""
     fields = [*passed_down(head), (b"X-Request-Id", exchange.request_id)]
     lines = VIA[head.version] + exchange.answer_lines
+    if exchange.quota:
+        lines += exchange.quota[2:] + b"\r\n"
     for line in lines.split(b"\r\n")[:-1]:
         name, _, value = line.partition(b": ")
         fields.append((name, value))

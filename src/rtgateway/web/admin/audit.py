@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 from twisted.web.server import Request
 
+from rtgateway.errors import GatewayError
 from rtgateway.net.log import Logger
+from rtgateway.store.errors import StoreError
 from rtgateway.web.admin.page import asked_by
 from rtgateway.web.guard import is_loopback
 
-__all__ = ["audited"]
+__all__ = ["audited", "auditing"]
+
+T = TypeVar("T")
 
 log = Logger()
 
@@ -24,6 +31,30 @@ def audited(request: Request, what: str, whom: str, change: str) -> None:
         who=_who(request),
         change=change,
     )
+
+
+async def auditing(
+    request: Request,
+    what: str,
+    whom: str,
+    change: str,
+    done: Awaitable[T],
+    came: Callable[[T], str] | None = None,
+) -> T:
+    """Wait until a change is ``done``, and log it.
+
+    It is logged too if nobody learns whether it was done: the store did not answer, the time was
+    over, or the client has left.
+
+    :param came: says in words what came of it.
+    """
+    try:
+        result = await done
+    except (StoreError, GatewayError) as error:
+        audited(request, what, whom, f"{change}; it may not have been done ({error})")
+        raise
+    audited(request, what, whom, change if came is None else f"{change}; {came(result)}")
+    return result
 
 
 def _who(request: Request) -> str:

@@ -1,6 +1,8 @@
 """``/gateway/circuit-breakers``: what the circuit breakers do, and what an operator makes of them.
 
-Breakers are called ``<service>/<instance id>``; that of a service as a whole, ``<service>``.
+Breakers are called ``<service>/<instance id>``; that of a service as a whole, ``<service>``. What is
+done to one that is ``shared`` is done on all gateways; while its ``mode`` is ``alone``, when the
+store answers again.
 """
 
 from __future__ import annotations
@@ -116,6 +118,8 @@ def breaker_document(name: str, breaker: BreakerView, moment: Moment) -> dict[st
     return {
         "name": name,
         "state": breaker.state,
+        "shared": breaker.shared,
+        "mode": breaker.mode,
         "open_until": moment.iso(breaker.open_until) if breaker.state == "open" else None,
         "probes": breaker.probes,
         "stats": {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from twisted.web.server import Request
@@ -17,7 +17,7 @@ from rtgateway import __version__
 from rtgateway.observe.breaker_views import BreakerView
 from rtgateway.observe.views import HealthCheckView, InstanceView, ServiceView
 from rtgateway.web.admin.page import Answer, answer, asked_by
-from rtgateway.web.admin.times import iso
+from rtgateway.web.admin.times import Moment, iso
 from rtgateway.web.admin.view import DependencyView, GatewayView
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Health:
                 name: _check(check, self._trusted(request))
                 for name, check in gateway.dependencies.items()
             },
+            "state": self._state(now),
         }
         return answer(200 if document["status"] in ("ok", "degraded") else 503, document)
 
@@ -116,7 +117,20 @@ class Health:
             return "unavailable"
         services = all(status_of(each, now) == "ok" for each in gateway.services.values())
         checks = all(check.health.up for check in gateway.dependencies.values())
-        return "ok" if services and checks else "degraded"
+        store = gateway.store is None or gateway.store.up
+        whole = services and checks and store and not gateway.limits.degraded
+        return "ok" if whole else "degraded"
+
+    def _state(self, now: float) -> dict[str, Any]:
+        """Where rate limits, bans and breakers are kept, and whether that answers."""
+        limits, store = self._gateway.limits, self._gateway.store
+        up = store is None or store.up
+        document: dict[str, Any] = {"mode": limits.mode, "up": up}
+        since = limits.degraded_since or (0.0 if store is None else store.failing_since)
+        if since and (limits.degraded or not up):
+            document["degraded_since"] = Moment(now, time()).iso(since)
+        document["gateways"] = limits.gateways
+        return document
 
 
 def health_of(check: HealthCheckView | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from twisted.web.server import Request
@@ -11,6 +10,7 @@ from rtgateway.config import ConfigError, Instance, from_dict
 from rtgateway.upstream.discovery import Found
 from rtgateway.web.admin.audit import audited
 from rtgateway.web.admin.page import Answer, answer, body_of, refusal
+from rtgateway.web.admin.parameters import complaints, wrong
 from rtgateway.web.admin.query import instance_asked_for
 from rtgateway.web.admin.view import ManagedInstance, ManagedService
 
@@ -106,12 +106,7 @@ def _settings(body: Any) -> Instance:
     try:
         config = from_dict({"services": {"x": {"instances": [body, _SOMEWHERE_ELSE]}}})
     except ConfigError as error:
-        # Where it would stand in a configuration tells nothing here; its key does.
-        words = [
-            str(replace(problem, file="", key=problem.key.removeprefix(_PLACE).lstrip(".")))
-            for problem in error.problems
-        ]
-        raise refusal(400, "bad_request", "; ".join(words)) from None
+        raise wrong(complaints(error, _PLACE)) from None
     return config.services["x"].instances[0]
 
 

@@ -1,13 +1,13 @@
 """What all pages have in common: methods, JSON, refusals.
 
 A page is a `Page` with a function for each method that it answers. A function gets the request and
-returns an `Answer`, or raises `GatewayError` to refuse.
+returns an `Answer`, or raises `GatewayError` to refuse. `waiting` has pages that answer later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import orjson
 from twisted.web.resource import Resource
@@ -28,8 +28,13 @@ __all__ = [
     "answer",
     "asked_by",
     "body_of",
+    "dressed",
+    "function_for",
     "refusal",
+    "refused",
 ]
+
+F = TypeVar("F")
 
 JSON = b"application/json; charset=utf-8"
 
@@ -67,26 +72,40 @@ class Page(Resource):
     def render(self, request: Request) -> bytes:
         """Answer, also when the answer is a refusal."""
         try:
-            found = self._answer(request)
+            found = function_for(request, self._answering)(request)
         except GatewayError as error:
-            document = {"error": error.code, "message": error.message}
-            found = answer(error.status, document, *error.headers)
-        request.setResponseCode(found.status)
-        for name, value in found.headers:
-            request.setHeader(name, value)
-        request.setHeader(b"content-type", found.content_type)
-        request.setHeader(b"cache-control", b"no-store")
-        request.setHeader(b"content-length", b"%d" % len(found.body))
-        return b"" if request.method == b"HEAD" else found.body
+            found = refused(error)
+        return dressed(request, found)
 
-    def _answer(self, request: Request) -> Answer:
-        answering = self._answering.get(request.method)
-        if answering is None:
-            allow = b", ".join(sorted(self._answering))
-            raise refusal(
-                405, "method_not_allowed", "This method is not allowed here", (b"Allow", allow)
-            )
-        return answering(request)
+
+def function_for(request: Request, answering: Mapping[bytes, F]) -> F:
+    """That of the method of ``request``.
+
+    :raises GatewayError: 405, there is none.
+    """
+    found = answering.get(request.method)
+    if found is None:
+        allow = b", ".join(sorted(answering))
+        raise refusal(
+            405, "method_not_allowed", "This method is not allowed here", (b"Allow", allow)
+        )
+    return found
+
+
+def refused(error: GatewayError) -> Answer:
+    """What a page says that refuses."""
+    return answer(error.status, {"error": error.code, "message": error.message}, *error.headers)
+
+
+def dressed(request: Request, found: Answer) -> bytes:
+    """Give ``request`` status and header of an answer; what is to be written."""
+    request.setResponseCode(found.status)
+    for name, value in found.headers:
+        request.setHeader(name, value)
+    request.setHeader(b"content-type", found.content_type)
+    request.setHeader(b"cache-control", b"no-store")
+    request.setHeader(b"content-length", b"%d" % len(found.body))
+    return b"" if request.method == b"HEAD" else found.body
 
 
 class Branch(Missing):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from time import monotonic, time
 from typing import Any
@@ -60,6 +61,7 @@ class Stats:
             "system": system,
             "services": self._services(moment),
             "top_endpoints": self._routes(),
+            "rate_limits": self._limits(),
             "alerts": list(self._alerts(system, moment.now)),
         }
         return answer(200, document)
@@ -87,6 +89,22 @@ class Stats:
             for count, route in counted[:_TOP]
         ]
 
+    def _limits(self) -> dict[str, Any]:
+        """Requests that were refused for their number, and what may refuse more."""
+        limits = self._gateway.limits
+        outcomes: Counter[str] = Counter()
+        for (_, _, outcome), count in limits.decisions.items():
+            outcomes[outcome] += count
+        return {
+            "mode": limits.mode,
+            "degraded": limits.degraded,
+            "gateways": limits.gateways,
+            "decisions": outcomes,
+            "exceeded": sum(limits.exceeded.values()),
+            "ip_denied": limits.denied,
+            "bans": len(self._gateway.bans),
+        }
+
     def _alerts(self, system: dict[str, Any], now: float) -> Iterator[dict[str, Any]]:
         gateway = self._gateway
         overloaded = gateway.pressure.overloaded()
@@ -112,6 +130,11 @@ class Stats:
             if not check.health.up:
                 severity = "critical" if check.settings.critical else "warning"
                 yield _alert("dependency_down", severity, f"dependency {name} is down", 0)
+        store = gateway.store
+        if store is not None and not store.up:
+            seconds = round(max(0.0, now - store.failing_since), 3)
+            message = "the store of shared state does not answer"
+            yield _alert("store_down", "warning", message, seconds)
 
 
 _PHRASES = {

@@ -10,9 +10,12 @@ from twisted.web.server import Request
 
 from rtgateway.observe.metrics import CONTENT_TYPE, Metrics
 from rtgateway.observe.pressure import Pressure
+from rtgateway.web.admin.bans import BansPage
 from rtgateway.web.admin.breakers import ACTIONS, BreakersPage
 from rtgateway.web.admin.health import Health, liveness
+from rtgateway.web.admin.ip_lists import LISTS, IpListsPage
 from rtgateway.web.admin.page import Answer, Answering, Branch, Page, answer
+from rtgateway.web.admin.rate_limits import RateLimitsPage
 from rtgateway.web.admin.services import ServicesPage
 from rtgateway.web.admin.stats import Stats
 from rtgateway.web.admin.view import GatewayView
@@ -41,6 +44,9 @@ def make_root(gateway: GatewayView, guard: Guard) -> tuple[Resource, frozenset[b
     administration.putChild(b"circuit-breakers", BreakersPage(gateway))
     administration.putChild(b"services", ServicesPage(gateway))
     administration.putChild(b"websockets", WebSocketsPage(gateway))
+    administration.putChild(b"rate-limits", RateLimitsPage(gateway))
+    administration.putChild(b"bans", BansPage(gateway))
+    administration.putChild(b"ip-lists", IpListsPage(gateway))
     websockets = Branch()
     websockets.putChild(b"health", Page(GET=websocket_health(gateway)))
     root = Root()
@@ -63,7 +69,9 @@ def _paths(services: Iterable[str]) -> Iterable[bytes]:
     """Every path of a page: as many as the configuration has services."""
     yield from (b"/healthz", b"/readyz", b"/health", b"/health/services", b"/_pressure")
     yield from (b"/metrics", b"/ws/health", b"/admin/stats", b"/gateway/stats")
-    yield b"/gateway/websockets"
+    yield from (b"/gateway/websockets", b"/gateway/bans", b"/gateway/ip-lists")
+    yield from (b"/gateway/ip-lists/%b" % which.encode("ascii") for which in LISTS)
+    yield from (b"/gateway/rate-limits", b"/gateway/rate-limits/reset")
     breakers, listed = b"/gateway/circuit-breakers", b"/gateway/services"
     yield from (breakers, listed)
     yield from (b"%b/%b" % (breakers, action) for action in ACTIONS)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Sized
 from typing import Protocol
 
+from twisted.internet.interfaces import IReactorTime
+
 from rtgateway.config import Config
 from rtgateway.observe.breaker_views import BreakerView
+from rtgateway.observe.limit_views import StateView
 from rtgateway.observe.metrics import Metrics
 from rtgateway.observe.outcomes import Outcomes
 from rtgateway.observe.pressure import Pressure
@@ -99,9 +102,11 @@ class ManagedSockets(SocketsView, Protocol):
     def live(self) -> Mapping[str, ManagedSocket]: ...
 
 
-class GatewayView(Protocol):
+class GatewayView(StateView, Protocol):
     """The gateway. ``started_at``: monotonic seconds; ``dependencies``: their checks, by name."""
 
+    @property
+    def reactor(self) -> IReactorTime: ...
     @property
     def config(self) -> Config: ...
     @property

@@ -1,0 +1,41 @@
+"""A Redis for the gateways under test, on the load core: it is somebody else's work, too."""
+
+import shutil
+import socket
+import time
+from dataclasses import dataclass
+
+from harness.machine import Cores
+from harness.processes import BenchError, Child, Rig
+
+PATIENCE = 5.0
+
+
+@dataclass(frozen=True)
+class Redis:
+    child: Child
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+
+def start_redis(rig: Rig, cores: Cores) -> Redis:
+    """Start it and wait until it listens; BenchError where there is none."""
+    binary = shutil.which("redis-server") or shutil.which("valkey-server")
+    if binary is None:
+        raise BenchError("redis-server is not installed: run make bench-setup")
+    port = rig.port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    child = rig.start("redis", [binary, *options], core=cores.load)
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        child.check()
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return Redis(child, port)
+    raise BenchError(f"redis-server does not listen: {child.complaint()}")

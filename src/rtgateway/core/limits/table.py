@@ -1,0 +1,170 @@
+"""What is remembered of keys: bounded, and forgotten without pauses."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+
+from rtgateway.core.limits.algorithm import State
+
+__all__ = ["KeyTable"]
+
+_SHARD = 4096
+"""Keys of weight 1 in a shard when the table is full: to free so many takes half a millisecond."""
+
+_EXAMINED = 256
+"""Shards that a tick looks at."""
+
+
+class KeyTable:
+    """States by key: at most so many, those not used for the longest time forgotten first.
+
+    Each shard has two generations. New keys, and old ones that are used again, are in the young
+    one. A shard turns when its young generation began a horizon ago: what is then old has not been
+    used since, and goes as a whole; what was young is old now. So a key is kept for one to two
+    horizons after its last use. To free one dict of some thousand keys is all that is ever done at
+    once, and nothing is kept of a key but its state.
+
+    Where the table is full, one shard after the other turns early, so that the half of its keys
+    that was used last stays. While there is room, nothing goes before its time.
+
+    :param most: keys at most; they may be less than that by up to ``1 / shards`` while it is full.
+    :param horizon: seconds without use after which a state is as good as none.
+    For who asks very often: ``young[hash(key) & mask]`` is the dict that a key is in if it was used
+    lately. A state that is there may be replaced in place; all else is for `get` and `set`.
+
+    :param weight: of a state at most, that of a float being 1: shards are so much smaller.
+    :raises ValueError: ``most`` or ``weight`` below 1, or a horizon that is not above 0.
+    """
+
+    __slots__ = (
+        "_began",
+        "_count",
+        "_hand",
+        "_old",
+        "_turning",
+        "_weight",
+        "horizon",
+        "mask",
+        "most",
+        "young",
+    )
+
+    def __init__(self, most: int, horizon: float, weight: int = 1) -> None:
+        if most < 1 or weight < 1 or not horizon > 0:
+            raise ValueError(f"{most} keys of weight {weight} for {horizon:g} s")
+        shards = 1
+        while shards * _SHARD < most * weight and shards < most:
+            shards *= 2
+        self.most = most
+        self.horizon = horizon
+        self._weight = weight
+        self.mask = shards - 1
+        self.young: list[dict[str, State]] = [{} for _ in range(shards)]
+        self._old: list[dict[str, State]] = [{} for _ in range(shards)]
+        # When the young ones began; inf: since the last tick that looked at the shard.
+        self._began = [math.inf] * shards
+        self._hand = 0
+        self._turning = 0
+        self._count = 0
+
+    def get(self, key: str) -> State | None:
+        """The state of a key, which is used by this."""
+        shard = hash(key) & self.mask
+        state = self.young[shard].get(key)
+        if state is None:
+            old = self._old[shard]
+            if old:
+                state = old.pop(key, None)
+                if state is not None:
+                    self.young[shard][key] = state
+        return state
+
+    def set(self, key: str, state: State) -> None:
+        """Remember a state, and forget another key if the table is full."""
+        shard = hash(key) & self.mask
+        young = self.young[shard]
+        if key not in young:
+            old = self._old[shard]
+            if old.pop(key, None) is None:
+                if self._count >= self.most:
+                    self._make_room()
+                # Half of the keys have to be old, so that there are some to forget when it is full.
+                elif not old and 2 * len(young) * len(self._old) >= self.most:
+                    self._turn(shard)
+                self._count += 1
+                young = self.young[shard]
+        young[key] = state
+
+    def delete(self, key: str) -> bool:
+        """Forget a key; whether it was known."""
+        shard = hash(key) & self.mask
+        for keys in (self.young[shard], self._old[shard]):
+            if keys.pop(key, None) is not None:
+                self._count -= 1
+                return True
+        return False
+
+    def tick(self, now: float, budget: int) -> int:
+        """Forget what was not used for a horizon, until the budget is spent.
+
+        :param now: seconds of any clock that does not step back.
+        :param budget: weight; the last shard to be freed may be more than was left of it.
+        :return: what is left of it.
+        """
+        began, horizon = self._began, self.horizon
+        for _ in range(min(_EXAMINED, len(began))):
+            shard = self._hand
+            if began[shard] == math.inf:
+                began[shard] = now
+            elif now - began[shard] >= horizon:
+                if budget <= 0:
+                    break
+                budget -= len(self._old[shard]) * self._weight
+                self._turn(shard)
+                began[shard] = now
+            self._hand = (shard + 1) & self.mask
+        while self._count > self.most and budget > 0:
+            before = self._count
+            self._make_room()
+            budget -= (before - self._count) * self._weight
+        return budget
+
+    def _turn(self, shard: int) -> None:
+        self._count -= len(self._old[shard])
+        self._old[shard] = self.young[shard]
+        self.young[shard] = {}
+        # The ticks come seldom: what was used after the last one must not count from there.
+        self._began[shard] = math.inf
+
+    def _make_room(self) -> None:
+        """Forget at least one key, those of the half of a shard that was not used for longer."""
+        for _ in range(8):
+            shard = self._turning
+            young, old = self.young[shard], self._old[shard]
+            if 0 < len(old) <= len(young):
+                self._turn(shard)
+                self._turning = (shard + 1) & self.mask
+                return
+            self._turning = (shard + 1) & self.mask
+        self._drop_first()
+
+    def _drop_first(self) -> None:
+        """Forget some keys of a shard that turned not long ago, those first that came first."""
+        while not (self._old[self._turning] or self.young[self._turning]):
+            self._turning = (self._turning + 1) & self.mask
+        shard = self._turning
+        if not self._old[shard]:
+            self._turn(shard)
+        old = self._old[shard]
+        # Several, since each search for the first passes those that were removed before.
+        for key in list(islice(old, len(old) // 64 + 1)):
+            del old[key]
+            self._count -= 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __repr__(self) -> str:
+        shards = len(self.young)
+        return f"<KeyTable {self._count} of {self.most} keys, {self.horizon:g} s, {shards} shards>"

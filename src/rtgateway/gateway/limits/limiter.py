@@ -1,0 +1,233 @@
+"""A limiter of the configuration: its algorithm now, whom it spares, and what a request costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from rtgateway.core.limits import (
+    Adaptive,
+    AdaptiveSettings,
+    Algorithm,
+    FixedWindow,
+    Gcra,
+    LeakyBucket,
+    Popular,
+    Shaper,
+    SlidingLog,
+    SlidingWindow,
+    TokenBucket,
+)
+from rtgateway.core.networks import NetworkSet
+from rtgateway.gateway.limits.keys import Key, make_key
+from rtgateway.store.limits.asked import Ask, OnFailure
+
+if TYPE_CHECKING:
+    from rtgateway import config
+    from rtgateway.gateway.exchange import Exchange
+
+__all__ = ["Level", "Limiter", "make_algorithm"]
+
+_TRACKED = 200
+"""Keys of each limiter that are known to be asked for most."""
+
+
+def make_algorithm(numbers: config.Numbers) -> Algorithm:
+    """The algorithm that the configuration names, with its numbers."""
+    match numbers.algorithm:
+        case "gcra":
+            return Gcra(numbers.limit, numbers.window, numbers.burst)
+        case "leaky_bucket":
+            return LeakyBucket(numbers.capacity, numbers.refill_rate)
+        case "shaper":
+            return Shaper(numbers.refill_rate, numbers.queue)
+        case "fixed_window":
+            return FixedWindow(numbers.limit, numbers.window)
+        case "sliding_window":
+            return SlidingWindow(numbers.limit, numbers.window)
+        case "sliding_log":
+            return SlidingLog(numbers.limit, numbers.window)
+        case _:
+            return TokenBucket(numbers.capacity, numbers.refill_rate)
+
+
+class Limiter:
+    """See the module; it has the shape of ``store.limits.asked.Limiter``.
+
+    :ivar settings: as configured; ``current``: as changed at run time.
+    :ivar level: what it counts by, for metrics: ``ip``, ``route+identity``.
+    :ivar adaptive: scales the algorithm with load; None if it does not.
+    :ivar popular: which keys are asked for most.
+    """
+
+    __slots__ = (
+        "_claims",
+        "_identities",
+        "_networks",
+        "_special",
+        "_variants",
+        "adaptive",
+        "algorithm",
+        "current",
+        "leases",
+        "level",
+        "name",
+        "on_failure",
+        "popular",
+        "report_only",
+        "settings",
+        "told",
+    )
+
+    algorithm: Algorithm
+
+    def __init__(self, name: str, settings: config.RateLimit) -> None:
+        self.name = name
+        self.settings = self.current = settings
+        self.level = "+".join(each.name or each.kind for each in settings.per)
+        self.on_failure: OnFailure = settings.on_store_failure
+        self.leases = settings.leases
+        self.report_only = settings.report_only
+        self.told = settings.headers and not settings.report_only
+        self.popular = Popular(_TRACKED)
+        exempt = settings.exempt
+        self._networks = NetworkSet(exempt.ips) if exempt.ips else None
+        self._identities = frozenset(exempt.identities)
+        self._claims = {name: frozenset(values) for name, values in exempt.claims.items()}
+        self.adaptive = _adaptive(settings.adaptive) if settings.adaptive is not None else None
+        self._variants: dict[str, Algorithm] = {}
+        self.change(settings)
+
+    # -- what holds now -----------------------------------------------------------------------
+
+    def change(self, settings: config.RateLimit) -> None:
+        """Go on with other numbers; what keys have taken stays."""
+        self.current = settings
+        self._special = bool(settings.plans is not None or settings.overrides)
+        self._renew()
+
+    def adapt(self, event_loop_delay: float, cpu: float, latency: float) -> None:
+        """Look at the load: seconds, share of a processor, seconds."""
+        adaptive = self.adaptive
+        if adaptive is not None and adaptive.sample(event_loop_delay, cpu, latency):
+            self._renew()
+
+    @property
+    def factor(self) -> float:
+        """How much of its numbers holds under the present load."""
+        return self.adaptive.factor if self.adaptive is not None else 1.0
+
+    def _renew(self) -> None:
+        self._variants.clear()
+        self.algorithm = self._scaled(self.current.numbers)
+
+    def _scaled(self, numbers: config.Numbers) -> Algorithm:
+        algorithm = make_algorithm(numbers)
+        return algorithm if self.factor == 1.0 else algorithm.scaled(self.factor)
+
+    def algorithm_for(self, exchange: Exchange, key: str) -> Algorithm:
+        """What decides about a request: its subject's own numbers, its plan's, or everybody's."""
+        if not self._special:
+            return self.algorithm
+        settings, identity = self.current, exchange.identity
+        for subject in (identity.subject if identity is not None else "", key):
+            if subject in settings.overrides:
+                return self._of_subject(subject)
+        plans = settings.plans
+        if plans is not None and identity is not None:
+            plan = identity.claims.get(plans.claim)
+            if isinstance(plan, str) and plan in plans.values:
+                return self._variant(f"plan {plan}", settings.plan(plan))
+        return self.algorithm
+
+    def algorithm_of(self, key: str) -> Algorithm:
+        """What decides about a key, as far as it can be told without a request: not by its plan."""
+        for subject in (key, key.removeprefix("identity:")):
+            if subject in self.current.overrides:
+                return self._of_subject(subject)
+        return self.algorithm
+
+    def _of_subject(self, subject: str) -> Algorithm:
+        return self._variant(f"subject {subject}", self.current.overrides[subject].numbers)
+
+    def _variant(self, name: str, numbers: config.Numbers) -> Algorithm:
+        variant = self._variants.get(name)
+        if variant is None:
+            variant = self._variants[name] = self._scaled(numbers)
+        return variant
+
+    # -- whom it spares -----------------------------------------------------------------------
+
+    def spares(self, exchange: Exchange) -> bool:
+        """Whether it is not for this request."""
+        if self._networks is not None and exchange.client_ip in self._networks:
+            return True
+        identity = exchange.identity
+        if identity is None or not (self._identities or self._claims):
+            return False
+        if identity.subject in self._identities:
+            return True
+        return any(_has(identity.claims.get(name), values) for name, values in self._claims.items())
+
+    def __repr__(self) -> str:
+        return f"<Limiter {self.name} by {self.level} {self.algorithm!r}>"
+
+
+def _adaptive(settings: config.Adaptive) -> Adaptive:
+    names = AdaptiveSettings._fields
+    return Adaptive(AdaptiveSettings(**{name: getattr(settings, name) for name in names}))
+
+
+def _has(claim: object, values: frozenset[str]) -> bool:
+    """Whether a claim, which may be a list, is one of ``values`` or has one of them."""
+    claims = claim if isinstance(claim, list | tuple) else (claim,)
+    return any(isinstance(each, str) and each in values for each in claims)
+
+
+class _Cost(NamedTuple):
+    """What requests cost: by method, and more if a header says so."""
+
+    default: int
+    methods: dict[bytes, int]
+    header: bytes
+    most: int
+
+    def of(self, exchange: Exchange) -> int:
+        """Units of one request. A header is the client's word: it can only make it dearer."""
+        cost = self.methods.get(exchange.method, self.default)
+        if self.header:
+            for value in exchange.values(self.header):
+                if value.isdigit() and len(value) <= 9:
+                    cost = max(cost, min(int(value), self.most))
+        return cost
+
+
+class Level:
+    """A limiter on one route.
+
+    :ivar key: whom it counts there.
+    """
+
+    __slots__ = ("_cost", "_methods", "_simple", "key", "limiter")
+
+    def __init__(self, limiter: Limiter, route: str, service: str) -> None:
+        settings = limiter.settings
+        self.limiter = limiter
+        self.key: Key = make_key(settings.per, route, service)
+        self._methods = frozenset(method.encode() for method in settings.methods)
+        cost = settings.cost
+        methods = {method.encode(): units for method, units in cost.methods.items()}
+        header = cost.header.lower().encode() if cost.header else b""
+        self._cost = _Cost(cost.default, methods, header, cost.most)
+        self._simple = not methods and not header
+
+    def ask(self, exchange: Exchange) -> Ask | None:
+        """What to ask for this request; None if the limiter is not for its method."""
+        if self._methods and exchange.method not in self._methods:
+            return None
+        limiter = self.limiter
+        key = self.key(exchange)
+        cost = self._cost.default if self._simple else self._cost.of(exchange)
+        return Ask(limiter, limiter.algorithm_for(exchange, key), key, cost)
+
+    def __repr__(self) -> str:
+        return f"<Level {self.limiter!r}>"

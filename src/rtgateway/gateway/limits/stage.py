@@ -1,0 +1,175 @@
+"""The stage of one route: which limiters hold there, asked all at once for each request."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+
+from rtgateway.errors import ClientGone
+from rtgateway.gateway.limits import answers
+from rtgateway.gateway.limits.access import Access
+from rtgateway.gateway.limits.limiter import Level
+from rtgateway.net.tasks import Task, Waiter
+from rtgateway.store.limits.asked import Ask, LimitStore, Outcome
+
+if TYPE_CHECKING:
+    from rtgateway.gateway.exchange import Exchange
+    from rtgateway.gateway.limits.counts import Counts
+
+__all__ = ["Limits"]
+
+_SAMPLED = 8
+"""One decision of so many is looked at for which keys are asked for most."""
+
+
+class Limits:
+    """See the module.
+
+    :param levels: those that refuse, and those that only report what they would have refused.
+    :param service: of the route, for metrics.
+    :param reactor: for the timers of requests that have to wait for their turn.
+    """
+
+    __slots__ = (
+        "_access",
+        "_counts",
+        "_decide",
+        "_levels",
+        "_limiters",
+        "_reactor",
+        "_reporting",
+        "_sample",
+        "_service",
+        "_silent",
+        "_waiting",
+    )
+
+    def __init__(
+        self,
+        levels: Sequence[Level],
+        store: LimitStore,
+        access: Access,
+        counts: Counts,
+        service: str,
+        reactor: Any,
+    ) -> None:
+        self._levels = tuple(each for each in levels if not each.limiter.report_only)
+        self._reporting = tuple(each for each in levels if each.limiter.report_only)
+        self._limiters = {each.limiter.name: each.limiter for each in levels}
+        self._silent = frozenset(name for name, each in self._limiters.items() if not each.told)
+        self._decide: Callable[[Sequence[Ask]], Outcome | Waiter[Outcome]] = store.decide
+        self._access = access
+        self._counts = counts
+        self._service = service
+        self._reactor = reactor
+        self._sample = _SAMPLED
+        self._waiting: set[Deferred[None]] = set()
+
+    # -- what the pipeline calls --------------------------------------------------------------
+
+    def screen(self, exchange: Exchange) -> None:
+        """Refuse ``exchange`` for where it comes from.
+
+        :raises GatewayError: 403 or 429.
+        """
+        self._access.screen(exchange)
+
+    def admit(self, exchange: Exchange) -> Awaitable[None] | None:
+        """Count ``exchange``; what has to be awaited, if it can't be decided or passed on yet.
+
+        :raises GatewayError: it is too much (429), or nobody knows and nobody is to pass (503).
+            So does what is awaited.
+        """
+        if exchange.unlimited:
+            return None
+        self._access.know(exchange)
+        asks = self._asks(self._levels, exchange)
+        if self._reporting:
+            self._report(exchange)
+        if not asks:
+            return None
+        self._sample -= 1
+        if not self._sample:
+            self._sample = _SAMPLED
+            for ask in asks:
+                self._limiters[ask.limiter.name].popular.add(ask.key, _SAMPLED)
+        outcome = self._decide(asks)
+        if isinstance(outcome, Waiter):
+            return self._later(exchange, asks, outcome)
+        delay = self._apply(exchange, asks, outcome)
+        return self._delay(delay) if delay else None
+
+    def stop(self) -> None:
+        """Let nobody wait any longer: the gateway has stopped."""
+        for waiting in list(self._waiting):
+            waiting.cancel()
+
+    # -- a decision ---------------------------------------------------------------------------
+
+    def _asks(self, levels: Sequence[Level], exchange: Exchange) -> list[Ask]:
+        asks = []
+        for level in levels:
+            if level.limiter.spares(exchange):
+                self._counts.decided(level.limiter.name, "exempt")
+                continue
+            ask = level.ask(exchange)
+            if ask is not None:
+                asks.append(ask)
+        return asks
+
+    async def _later(self, exchange: Exchange, asks: list[Ask], asked: Waiter[Outcome]) -> None:
+        delay = self._apply(exchange, asks, await asked)
+        if delay:
+            await self._delay(delay)
+
+    def _apply(self, exchange: Exchange, asks: list[Ask], outcome: Outcome) -> float:
+        """Do what was decided; seconds that the request has to wait for its turn."""
+        self._counts.outcome(asks, outcome)
+        exchange.quota = answers.quota_lines(asks, outcome.taken, self._silent)
+        if outcome.degraded:
+            exchange.quota += answers.DEGRADED
+        if outcome.admitted:
+            return outcome.delay
+        refused = [
+            (each.wait, ask)
+            for ask, each in zip(asks, outcome.taken, strict=True)
+            if each is not None and each.wait
+        ]
+        if not refused:
+            raise answers.unavailable()
+        self._counts.exceeded_by(self._service, exchange.identity is not None)
+        wait, ask = max(refused, key=lambda each: each[0])
+        self._access.blame(exchange)
+        raise answers.refusal(wait, self._reason(ask))
+
+    def _report(self, exchange: Exchange) -> None:
+        """Ask those that only report; each by itself, because none may hold up another."""
+        for ask in self._asks(self._reporting, exchange):
+            Task(self._reported([ask], self._decide([ask]))).step()
+
+    async def _reported(self, asks: list[Ask], outcome: Outcome | Waiter[Outcome]) -> None:
+        if isinstance(outcome, Waiter):
+            outcome = await outcome
+        self._counts.reported(asks[0], outcome)
+
+    async def _delay(self, seconds: float) -> None:
+        waiting: Deferred[None] = deferLater(self._reactor, seconds)
+        self._waiting.add(waiting)
+        try:
+            await waiting
+        except CancelledError:
+            raise ClientGone() from None
+        finally:
+            self._waiting.discard(waiting)
+
+    def _reason(self, ask: Ask) -> str:
+        factor = self._limiters[ask.limiter.name].factor
+        if factor == 1.0:
+            return "Rate limit exceeded"
+        return f"Rate limit exceeded (adjusted due to high load: {factor:.2f}x)"
+
+    def __repr__(self) -> str:
+        return f"<Limits {self._levels!r}>"

@@ -1,0 +1,176 @@
+"""Rate limits in the memory of this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from rtgateway.core.limits import Algorithm, KeyTable, SlidingLog, State, Taken
+from rtgateway.net.tasks import Waiter
+from rtgateway.store.limits.asked import Ask, Limiter, Outcome
+
+__all__ = ["MemoryLimits"]
+
+_BUDGET = 2048
+"""Keys that a tick forgets, and up to a shard more: a millisecond."""
+
+_UNITS = 4
+"""Units of a log that take the memory of a key without one."""
+
+_outcome = tuple.__new__
+
+
+class _Table:
+    """The keys of a limiter, as far as one kind of algorithm decides about them.
+
+    :ivar known: the algorithm that asked last.
+    """
+
+    __slots__ = ("keys", "known")
+
+    def __init__(self, algorithm: Algorithm, most: int) -> None:
+        weight = _weight(algorithm)
+        self.keys = KeyTable(max(1, most // weight), algorithm.horizon, weight)
+        self.known = algorithm
+
+    def learn(self, algorithm: Algorithm, most: int) -> None:
+        """Make do for another algorithm of the kind: no state is forgotten before its time."""
+        self.known = algorithm
+        self.keys.horizon = max(self.keys.horizon, algorithm.horizon)
+        self.keys.most = min(self.keys.most, max(1, most // _weight(algorithm)))
+
+
+class MemoryLimits:
+    """A table of keys for each limiter, and everything decided at once.
+
+    Nothing is shared with other processes, and nothing outlives this one. States of one algorithm
+    mean nothing to another, so that a limiter has a table for each that its plans name.
+
+    :param most_keys: of each limiter and kind of algorithm. Of logs there are fewer, so that they
+        take no more memory: 4 units of one count as another key.
+    :param clock: monotonic seconds.
+    """
+
+    __slots__ = ("_clock", "_last", "_most", "_tables", "_turn")
+
+    def __init__(self, most_keys: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = most_keys
+        self._clock = clock
+        self._tables: dict[str, dict[str, _Table]] = {}
+        # Of each limiter, the one that was asked last.
+        self._last: dict[str, _Table] = {}
+        self._turn = 0
+
+    def decide(self, asks: Sequence[Ask]) -> Outcome:
+        """See `LimitStore.decide`: at once, never a Waiter."""
+        if len(asks) != 1:
+            return self._decide(asks)
+        limiter, algorithm, key, cost = asks[0]
+        try:
+            table = self._last[limiter.name]
+            if table.known is not algorithm:
+                table = self._table(limiter, algorithm)
+        except KeyError:
+            table = self._table(limiter, algorithm)
+        keys = table.keys
+        young = keys.young[hash(key) & keys.mask]
+        if key in young:
+            taken = algorithm.take(young[key], cost, 0, self._clock())
+            if taken[0]:
+                return _outcome(Outcome, (False, (taken,), 0.0, False))
+            young[key] = taken[5]  # type: ignore[assignment]
+        else:
+            taken = algorithm.take(keys.get(key), cost, 0, self._clock())
+            if taken[0]:
+                return _outcome(Outcome, (False, (taken,), 0.0, False))
+            if cost:
+                keys.set(key, taken[5])  # type: ignore[arg-type]
+        return _outcome(Outcome, (True, (taken,), taken[4], False))
+
+    def _decide(self, asks: Sequence[Ask]) -> Outcome:
+        now = self._clock()
+        admitted = True
+        delay = 0.0
+        given: list[Taken] = []
+        # What is to be remembered, by table and key: two asks may be about the same.
+        after: dict[tuple[int, str], tuple[KeyTable, State | None]] = {}
+        for limiter, algorithm, key, cost in asks:
+            keys = self._table(limiter, algorithm).keys
+            place = id(keys), key
+            before = after.get(place)
+            state = keys.get(key) if before is None else before[1]
+            taken = algorithm.take(state, cost, 0, now)
+            given.append(taken)
+            if taken[0]:
+                admitted = False
+            elif cost:
+                after[place] = keys, taken[5]
+                if taken[4] > delay:
+                    delay = taken[4]
+        if not admitted:
+            return Outcome(False, self._untaken(asks, given, now))
+        for (_, key), (keys, state) in after.items():
+            keys.set(key, state)  # type: ignore[arg-type]
+        return Outcome(True, given, delay)
+
+    def _untaken(self, asks: Sequence[Ask], given: list[Taken], now: float) -> list[Taken]:
+        """What those that would have admitted say as nothing is taken."""
+        for place, (limiter, algorithm, key, cost) in enumerate(asks):
+            if cost and not given[place][0]:
+                keys = self._table(limiter, algorithm).keys
+                given[place] = algorithm.take(keys.get(key), 0, 0, now)
+        return given
+
+    def usage(self, asks: Sequence[Ask]) -> list[Taken]:
+        """What each key has left. Nothing is taken, whatever the costs are."""
+        now = self._clock()
+        return [
+            algorithm.take(self._table(limiter, algorithm).keys.get(key), 0, 0, now)
+            for limiter, algorithm, key, _ in asks
+        ]
+
+    def reset(self, limiters: Sequence[Limiter], key: str) -> Waiter[int]:
+        """See `LimitStore.reset`: settled already."""
+        known = 0
+        for limiter in limiters:
+            tables = self._tables.get(limiter.name, {}).values()
+            known += sum(table.keys.delete(key) for table in tables) > 0
+        waiter: Waiter[int] = Waiter()
+        waiter.succeed(known)
+        return waiter
+
+    def tick(self, now: float) -> None:
+        """Forget some of the keys that were not used for long; all, in some calls."""
+        tables = [table for kinds in self._tables.values() for table in kinds.values()]
+        budget = _BUDGET
+        # Not the first one first each time, or its keys would be the only ones to go.
+        for place in range(len(tables)):
+            if budget <= 0:
+                break
+            self._turn += 1
+            budget = tables[(self._turn + place) % len(tables)].keys.tick(now, budget)
+
+    def keys(self, limiter_name: str) -> int:
+        """How many keys of a limiter are remembered."""
+        return sum(len(table.keys) for table in self._tables.get(limiter_name, {}).values())
+
+    def _table(self, limiter: Limiter, algorithm: Algorithm) -> _Table:
+        kinds = self._tables.get(limiter.name)
+        if kinds is None:
+            kinds = self._tables[limiter.name] = {}
+        table = kinds.get(algorithm.name)
+        if table is None:
+            table = kinds[algorithm.name] = _Table(algorithm, self._most)
+        elif table.known is not algorithm:
+            table.learn(algorithm, self._most)
+        self._last[limiter.name] = table
+        return table
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {self.keys(name)}" for name in self._tables)
+        return f"<MemoryLimits at most {self._most} keys each; {sizes or 'none'}>"
+
+
+def _weight(algorithm: Algorithm) -> int:
+    """How much memory a state takes at most, that of a number being 1."""
+    return 1 + algorithm.limit // _UNITS if isinstance(algorithm, SlidingLog) else 1

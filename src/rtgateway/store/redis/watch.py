@@ -1,0 +1,143 @@
+"""Whether Redis answers: counted by a breaker, probed while it does not, and said in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from rtgateway.net.log import Logger
+from rtgateway.store.errors import StoreError
+from rtgateway.store.redis.calls import Done
+from rtgateway.store.redis.local_breaker import LocalBreaker
+
+__all__ = ["Watch"]
+
+log = Logger()
+
+
+class Watch:
+    """See the module.
+
+    :param where: for the log, without any password.
+    :param probe: sends a PING on a connection that is there; False if there is none.
+    :param back: called when Redis answers, and did not before.
+    :ivar trouble: why it does not answer, in words for a log.
+    """
+
+    __slots__ = (
+        "_back",
+        "_breaker",
+        "_probe",
+        "_reactor",
+        "_stopped",
+        "_timer",
+        "_where",
+        "trouble",
+    )
+
+    def __init__(
+        self,
+        where: str,
+        probe: Callable[[Done], bool],
+        back: Callable[[], None],
+        reactor: Any,
+        random: Callable[[], float],
+    ) -> None:
+        self._where = where
+        self._probe = probe
+        self._back = back
+        self._reactor = reactor
+        self._breaker = LocalBreaker(random, monotonic())
+        self._timer: Any = None
+        self._stopped = False
+        self.trouble = "not connected yet"
+
+    @property
+    def up(self) -> bool:
+        return self._breaker.up
+
+    @property
+    def failing_since(self) -> float:
+        """Monotonic seconds; 0.0 while up."""
+        return self._breaker.failing_since
+
+    def stop(self) -> None:
+        """Nobody is to be asked any more."""
+        self._stopped = True
+        self._cancel()
+        self._breaker.closed(monotonic())
+        self.trouble = "stopped"
+
+    # -- what is observed ---------------------------------------------------------------------
+
+    def works(self) -> None:
+        """A connection has been opened, or a probe was answered."""
+        since = self.failing_since
+        if self._stopped or not self._breaker.succeeded():
+            return
+        self._cancel()
+        self.trouble = ""
+        seconds = monotonic() - since
+        log.info(
+            "Redis at {where} answers, after {seconds:.1f} s", where=self._where, seconds=seconds
+        )
+        self._back()
+
+    def answered(self) -> None:
+        """A call was answered in time."""
+        self._breaker.answered()
+
+    def failed(self, why: str) -> None:
+        """One was not; or a connection was lost, and there are others."""
+        if not self._stopped and self._breaker.failed(monotonic()):
+            self._gone(why)
+
+    def lost(self, why: str) -> None:
+        """The last connection was lost."""
+        if not self._stopped and self._breaker.closed(monotonic()):
+            self._gone(why)
+
+    def not_opened(self, why: str) -> None:
+        """There is no connection, and one could not be opened; logged when it is news."""
+        if why != self.trouble and not self.up:
+            self.trouble = why
+            log.warn("No connection to Redis at {where}: {why}", where=self._where, why=why)
+
+    def late(self) -> None:
+        """A reply came after its deadline: Redis may be back, which is seen at once."""
+        if self._timer is not None:
+            self._timer.reset(0)
+
+    def _gone(self, why: str) -> None:
+        self.trouble = why
+        log.warn("Redis at {where} is not asked any more: {why}", where=self._where, why=why)
+        self._later()
+
+    # -- probes -------------------------------------------------------------------------------
+
+    def _later(self) -> None:
+        self._cancel()
+        self._timer = self._reactor.callLater(self._breaker.pause(), self._try)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _try(self) -> None:
+        self._timer = None
+        # A new connection tells by itself that it works.
+        if not self._probe(self._probed):
+            self._later()
+
+    def _probed(self, reply: Any, error: StoreError | None) -> None:
+        if self._stopped or self.up:
+            return
+        if error is None or error.reason == "refused":
+            self.works()
+        else:
+            self._later()
+
+    def __repr__(self) -> str:
+        return f"<Watch of Redis at {self._where}: {self.trouble or 'up'}>"

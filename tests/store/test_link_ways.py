@@ -1,0 +1,252 @@
+"""The ways to Redis: passwords, ACL users, TLS, a Unix socket, databases, and servers that are not
+the one to use."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any, cast
+
+import pytest
+import pytest_twisted
+import trustme
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+
+from rtgateway import config
+from rtgateway.net.tls import CertificateFileError
+from rtgateway.store.errors import StoreError
+from rtgateway.store.redis.link import Link
+from rtgateway.store.redis.protocol import CommandProtocol
+from rtgateway.testing.redis import RedisServer
+from rtgateway.testing.waiting import eventually, soon, the_reactor
+from tests.store.conftest import MakeLink
+
+SECRET = "s3cret/word"
+Start = Callable[..., RedisServer]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """``start(...)`` starts a `RedisServer` that is stopped after the test."""
+    started: list[RedisServer] = []
+
+    def one(**options: Any) -> RedisServer:
+        started.append(RedisServer(**options))
+        return started[-1].start()
+
+    yield one
+    for server in started:
+        server.kill()
+        server.stop()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    lines: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        lines.append(formatEvent(event) + repr(event))
+
+    globalLogPublisher.addObserver(cast(ILogObserver, observe))
+    yield lines
+    globalLogPublisher.removeObserver(cast(ILogObserver, observe))
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Files of a certificate for ``redis.test``, its key and its authority."""
+    authority = trustme.CA()
+    leaf = authority.issue_cert("redis.test")
+    place = tmp_path_factory.mktemp("tls")
+    paths = place / "cert.pem", place / "key.pem", place / "ca.pem"
+    leaf.cert_chain_pems[0].write_to_path(paths[0])
+    leaf.private_key_pem.write_to_path(paths[1])
+    authority.cert_pem.write_to_path(paths[2])
+    return paths
+
+
+async def why_not(link: Link) -> str:
+    """Why a link does not come up."""
+    await eventually(lambda: "not connected yet" not in repr(link._watch))
+    with pytest.raises(StoreError) as caught:
+        await link.ask("PING")
+    assert caught.value.reason == "down"
+    return caught.value.detail
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_password(start: Start, make_link: MakeLink, logged: list[str]) -> None:
+    server = start(password=SECRET)
+    link = make_link(server)
+    await eventually(lambda: link.up)
+    wrong = make_link(f"redis://:wr0ng@127.0.0.1:{server.port}")
+    assert "WRONGPASS" in await why_not(wrong)
+    without = make_link(f"redis://127.0.0.1:{server.port}")
+    assert "NOAUTH" in await why_not(without)
+    await soon(0.5)
+    for text in (repr(link), repr(wrong), *logged):
+        assert SECRET not in text
+        assert "wr0ng" not in text
+    assert (
+        len([line for line in logged if line.startswith("No connection") and "WRONG" in line]) == 1
+    )
+    # It is believed when it is right at last.
+    server.cli("CONFIG", "SET", "requirepass", "wr0ng")
+    server.password = "wr0ng"
+    await eventually(lambda: wrong.up)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_acl_user(start: Start, make_link: MakeLink) -> None:
+    allowed = "~{rtgateway}:* +@read +@write +select +evalsha +eval"
+    server = start(password="other", users=[f"gateway on >{SECRET} resetchannels {allowed}"])
+    link = make_link(server.url_as("gateway", SECRET, db=3))
+    await eventually(lambda: link.up)
+    assert await link.ask("SET", link.key("a"), 1) == b"OK"
+    with pytest.raises(StoreError, match="NOPERM") as caught:
+        await link.ask("SET", "a", 1)
+    assert caught.value.reason == "refused"
+    assert SECRET not in repr(link)
+    with pytest.raises(StoreError, match="NOPERM"):
+        await link.publish(link.key("events"), b"")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_password_in_a_file(start: Start, make_link: MakeLink, tmp_path: Path) -> None:
+    server = start(password=SECRET)
+    (tmp_path / "password").write_text(SECRET + "\n")
+    url = f"redis://127.0.0.1:{server.port}"
+    link = make_link(url, password_file=str(tmp_path / "password"))
+    await eventually(lambda: link.up)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_unix_socket_and_a_database(redis: RedisServer, make_link: MakeLink) -> None:
+    link = make_link(redis.unix_url + "?db=5", connections=1)
+    plain = make_link(redis)
+    await eventually(lambda: link.up and plain.up)
+    await link.ask("SET", "a", "five")
+    await plain.ask("SET", "a", "zero")
+    assert await link.ask("GET", "a") == b"five"
+    assert " db=5 " in redis.cli("CLIENT", "LIST")
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_such_database_or_socket(redis: RedisServer, make_link: MakeLink) -> None:
+    link = make_link(redis.url.replace("/0", "/9999"))
+    assert "out of range" in await why_not(link)
+    assert "No such file" in await why_not(make_link("unix:///nowhere/redis.sock"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls(
+    start: Start, make_link: MakeLink, certificates: tuple[Path, Path, Path]
+) -> None:
+    server = start(tls=certificates, password=SECRET)
+    assert server.url.startswith("rediss://")
+    verified = {"ca": str(certificates[2]), "server_name": "redis.test"}
+    heard: list[bytes] = []
+    link = make_link(server, tls=verified)
+    link.subscribe(b"events", heard.append)
+    await eventually(lambda: link.up and "not yet" not in repr(link._subscriber))
+    answers = [link.ask("ECHO", b"x" * n) for n in range(0, 60_000, 3000)]
+    assert [len(await answer) for answer in answers] == list(range(0, 60_000, 3000))
+    await link.publish(b"events", b"y")
+    await eventually(lambda: heard == [b"y"])
+    unverified = make_link(server, tls={"verify": False})
+    await eventually(lambda: unverified.up)
+    other_name = make_link(server, tls={"ca": str(certificates[2])})
+    assert "not for this name" in await why_not(other_name)
+    unknown = make_link(server, tls={"server_name": "redis.test"})
+    assert "certificate verify failed" in await why_not(unknown)
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_that_is_stopped(
+    start: Start, make_link: MakeLink, certificates: tuple[Path, Path, Path]
+) -> None:
+    server = start(tls=certificates)
+    link = make_link(server, tls={"verify": False})
+    await eventually(lambda: link.up)
+    server.pause()
+    for _ in range(3):
+        with pytest.raises(StoreError) as caught:
+            await link.ask("PING")
+        assert caught.value.reason == "timeout"
+    assert not link.up
+    server.resume()
+    await eventually(lambda: link.up)
+
+
+def test_a_file_of_authorities_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nothing")
+    settings = config.State.model_validate(
+        {"url": "rediss://127.0.0.1:1", "tls": {"ca": str(tmp_path / "ca.pem")}}
+    )
+    with pytest.raises(CertificateFileError):
+        Link(settings, the_reactor(), Random(1).random)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_is_loading(start: Start, make_link: MakeLink) -> None:
+    server = start()
+    for chunk in range(20):
+        server.command("MSET", *(word for n in range(100) for word in (f"{chunk}:{n}", "x" * 50)))
+    server.cli("SAVE")
+    server.options += ["key-load-delay 500", "loading-process-events-interval-bytes 1024"]
+    link = make_link(server)
+    await eventually(lambda: link.up)
+    server.restart()
+    await eventually(lambda: not link.up)
+    assert "LOADING" in await eventually(
+        lambda: link._watch.trouble * ("LOADING" in link._watch.trouble)
+    )
+    await eventually(lambda: link.up)
+    assert await link.ask("DBSIZE") == 2000
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_replica_is_not_the_one_to_use(start: Start, make_link: MakeLink) -> None:
+    master = start()
+    replica = start(replica_of=master)
+    link, other = make_link(replica), make_link(master)
+    assert "not the master" in await why_not(link)
+    await eventually(lambda: other.up)
+    # The master becomes a replica while it is in use; its connections stay, as ours do not.
+    replica.cli("REPLICAOF", "NO", "ONE")
+    await eventually(lambda: link.up)
+    master.cli("REPLICAOF", "127.0.0.1", replica.port)
+    with pytest.raises(StoreError) as caught:
+        await other.ask("SET", "a", 1)
+    assert caught.value.reason in {"refused", "down", "lost"}
+    await eventually(lambda: not other.up)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_of_a_link_stays(redis: RedisServer) -> None:
+    settings = config.State.model_validate({"url": redis.unix_url, "connections": 2})
+
+    async def once() -> None:
+        link = Link(settings, the_reactor(), Random(1).random)
+        link.subscribe(b"events", lambda payload: None)
+        link.start()
+        await eventually(lambda: link.up)
+        assert await link.ask("PING") == b"PONG"
+        await link.stop()
+
+    for _ in range(3):
+        await once()
+    await soon(0.01)
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd")), len(the_reactor().getDelayedCalls())
+    for _ in range(200):
+        await once()
+    await soon(0.01)
+    after = len(os.listdir("/proc/self/fd")), len(the_reactor().getDelayedCalls())
+    gc.collect()
+    alive = [each for each in gc.get_objects() if isinstance(each, Link | CommandProtocol)]
+    assert alive == []
+    assert after <= before
