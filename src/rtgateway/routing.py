@@ -127,8 +127,7 @@ class Routing:
             self._limiters.of_route(label, service.name),
             self._limiters.store,
             self._access,
-            self._limiters.counts,
-            service.name,
+            self._limiters.exceeded_at(service.name),
             self._reactor,
         )
         self.limits.append(limits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +90,7 @@ class PenaltyTests(SynchronousTestCase):
 
     def test_settings(self) -> None:
         """What makes no sense is refused."""
+        good: dict[str, Any] = {"refusals": 3, "window": 10, "duration": 60}
         for wrong in (
             {"refusals": 0},
             {"window": 0},
@@ -102,7 +104,7 @@ class PenaltyTests(SynchronousTestCase):
             {"memory": -1},
         ):
             with self.assertRaises(ValueError, msg=str(wrong)):
-                Penalty(**{"refusals": 3, "window": 10, "duration": 60, **wrong})
+                Penalty(**{**good, **wrong})
 
     def test_words(self) -> None:
         penalty = Penalty(3, 10, 60, 2, 300)

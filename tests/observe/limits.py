@@ -160,6 +160,14 @@ class IpLists:
     most: int = 20_000
     error: Exception | None = None
 
+    @property
+    def allow(self) -> dict[str, str]:
+        return self.lists["allow"]
+
+    @property
+    def deny(self) -> dict[str, str]:
+        return self.lists["deny"]
+
     def entries(self, which: ListName) -> list[tuple[str, str]]:
         return list(self.lists[which].items())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import hiredis
 from hypothesis import strategies as st
@@ -43,7 +43,8 @@ NOW = 46_000_000.25
 """A time as the store has it in 2026."""
 
 
-class Limit(NamedTuple):
+@dataclass
+class Limit:
     """A limiter."""
 
     name: str

@@ -42,12 +42,17 @@ ALGORITHMS = (
 )
 
 
+def _line() -> str:
+    """The user, as the documentation has it."""
+    line = re.search(r"^ACL SETUSER (.*)$", (DOCS / "state.md").read_text(), re.MULTILINE)
+    assert line is not None
+    return line[1]
+
+
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
     """A server with that user, and a password for the other one."""
-    line = re.search(r"^ACL SETUSER (.*)$", (DOCS / "state.md").read_text(), re.MULTILINE)
-    assert line is not None
-    started = RedisServer(password="other", users=[line[1]]).start()
+    started = RedisServer(password="other", users=[_line()]).start()
     yield started
     started.kill()
     started.stop()
@@ -60,7 +65,7 @@ async def test_all_that_is_done(server: RedisServer) -> None:
 
     settings = config.from_dict(
         {
-            "state": server.url_as("rtgateway", PASSWORD, db=3),
+            "state": {"url": server.url_as("rtgateway", PASSWORD, db=3), "timeout": 5},
             "penalties": {"refusals": 2},
         }
     )
@@ -71,16 +76,18 @@ async def test_all_that_is_done(server: RedisServer) -> None:
     bans = stores.bans
     assert isinstance(bans, RedisBans)
     await eventually(lambda: link.up and bans.replica.in_step)
-    await _limits(stores)
+    await _limits(stores, server)
     await _copies(stores)
     await _breakers(stores)
     await stores.stop()
     assert {key for key in link.failures if key[1] == "refused"} == set()
     assert server.command("ACL", "LOG") == []
-    assert server.command("SELECT", 3) == b"OK"
-    keys = server.command("KEYS", "*")
+    keys = server.command("EVAL", "redis.call('SELECT', 3) return redis.call('KEYS', '*')", 0)
     assert len(keys) > 8
     assert all(key.startswith(b"{rtgateway}:") for key in keys)
+    used = re.findall(rb"cmdstat_(\w+)", server.command("INFO", "commandstats"))
+    allowed = re.findall(r" \+([a-z]+)", _line())
+    assert set(allowed) - {word.decode() for word in used} == set()
 
 
 @pytest_twisted.ensureDeferred
@@ -109,7 +116,7 @@ async def test_nothing_else(server: RedisServer) -> None:
     await link.stop()
 
 
-async def _limits(stores: Any) -> None:
+async def _limits(stores: Any, server: RedisServer) -> None:
     """Every algorithm: admitted, refused, given back, reset."""
     from rtgateway.store.limits.redis import RedisLimits
 
@@ -130,6 +137,16 @@ async def _limits(stores: Any) -> None:
     redis.give_back([(each.limiter, each.algorithm, each.key, 1) for each in asks], done)
     redis.reset([asks[1].limiter], asks[1].key, done)
     await eventually(lambda: len(answers) == 3 * len(asks) + 3)
+    # A log that is asked now and then loses entries while it has others.
+    short = SlidingLog(1000, 0.5)
+    ask = Ask(cast("Any", Limit("short", short)), short, "ip:192.0.2.7", 1)
+    asked = len(answers)
+    while b"cmdstat_ltrim" not in server.command("INFO", "commandstats"):
+        redis.ask([ask], [0], done)
+        asked += 1
+        assert asked < 500
+        await soon(0.05)
+    await eventually(lambda: len(answers) == asked)
     assert {error for _, error in answers} == {None}
     # The log of 2 refused one of three, and then held up the whole.
     decisions = [answer for answer, _ in answers if isinstance(answer, list)]

@@ -52,12 +52,14 @@ class _Copy:
             self.link,
             Events(self.link),
             "numbers",
-            read=lambda field, value, now: int(field) if value != b"over" else None,
+            read=lambda field, value, now: (
+                (field.decode(), int(field)) if value != b"over" else None
+            ),
             replace=self._replace,
             apply=self._apply,
         )
 
-    def _replace(self, entries: dict[bytes, int]) -> None:
+    def _replace(self, entries: dict[str, int]) -> None:
         self.numbers = set(entries.values())
 
     def _apply(self, event: Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -155,28 +156,29 @@ def test_both_are_equal(
 ) -> None:
     """After any trace, memory and Redis have the same lists; so has who reads them then."""
     redis_of_session.command("FLUSHALL")
-    link = SyncLink(redis_of_session)
-    both = (IpLists(configured, most=15), _in_redis(link, configured, most=15))
+    with closing(SyncLink(redis_of_session)) as link:
+        both = (IpLists(configured, most=15), _in_redis(link, configured, most=15))
 
-    def shown(lists: IpLists) -> object:
-        return (
-            sorted(lists.entries("allow")),
-            sorted(lists.entries("deny")),
-            [lists.verdict(f"10.0.{number}.1") for number in range(32)],
-        )
+        def shown(lists: IpLists) -> object:
+            return (
+                sorted(lists.entries("allow")),
+                sorted(lists.entries("deny")),
+                [lists.verdict(f"10.0.{number}.1") for number in range(32)],
+            )
 
-    def outcome(lists: IpLists, adding: bool, which: ListName, networks: Sequence[str]) -> object:
-        try:
-            return now((lists.add if adding else lists.remove)(which, networks))
-        except ValueError as error:
-            return str(error)
+        def outcome(
+            lists: IpLists, adding: bool, which: ListName, networks: Sequence[str]
+        ) -> object:
+            try:
+                return now((lists.add if adding else lists.remove)(which, networks))
+            except ValueError as error:
+                return str(error)
 
-    for step in steps:
-        in_memory, in_redis = (outcome(lists, *step) for lists in both)
-        assert in_memory == in_redis
-        assert shown(both[0]) == shown(both[1])
-    assert shown(_in_redis(link, configured)) == shown(both[0])
-    link.close()
+        for step in steps:
+            in_memory, in_redis = (outcome(lists, *step) for lists in both)
+            assert in_memory == in_redis
+            assert shown(both[0]) == shown(both[1])
+        assert shown(_in_redis(link, configured)) == shown(both[0])
 
 
 # -- Redis ----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -118,22 +119,21 @@ def test_both_are_equal(
 ) -> None:
     """The last word counts, here or for all; who comes later has what was kept for all."""
     redis_of_session.command("FLUSHALL")
-    link = SyncLink(redis_of_session)
-    in_memory, in_redis = LimiterSettings(), _in_redis(link)
-    kept: dict[str, dict[str, Any]] = {}
-    for name, numbers, persist in steps:
-        if numbers is None:
-            assert now(in_memory.clear(name)) == now(in_redis.clear(name))
-            kept.pop(name, None)
-        else:
-            now(in_memory.set(name, numbers, persist=False))
-            now(in_redis.set(name, numbers, persist=persist))
-            if persist:
-                kept[name] = numbers
-            assert in_redis.persisted(name) == persist
-        assert in_memory.overrides == in_redis.overrides
-    assert _in_redis(link).overrides == kept
-    link.close()
+    with closing(SyncLink(redis_of_session)) as link:
+        in_memory, in_redis = LimiterSettings(), _in_redis(link)
+        kept: dict[str, dict[str, Any]] = {}
+        for name, numbers, persist in steps:
+            if numbers is None:
+                assert now(in_memory.clear(name)) == now(in_redis.clear(name))
+                kept.pop(name, None)
+            else:
+                now(in_memory.set(name, numbers, persist=False))
+                now(in_redis.set(name, numbers, persist=persist))
+                if persist:
+                    kept[name] = numbers
+                assert in_redis.persisted(name) == persist
+            assert in_memory.overrides == in_redis.overrides
+        assert _in_redis(link).overrides == kept
 
 
 # -- Redis ----------------------------------------------------------------------------------------

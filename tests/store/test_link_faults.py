@@ -161,6 +161,23 @@ async def test_stopped_for_a_moment(redis_server: RedisServer, make_link: MakeLi
 
 
 @pytest_twisted.ensureDeferred
+async def test_stopped_with_one_call_after_the_other(
+    redis_server: RedisServer, make_link: MakeLink
+) -> None:
+    link = make_link(redis_server, connections=2)
+    await eventually(lambda: len(names_of(redis_server)) == 2)
+    await eventually(lambda: link.up)
+    redis_server.pause()
+    # On each connection more than one, when a late reply is waited for there.
+    for _ in range(6):
+        calls = Calls(link)
+        calls.make()
+        await calls.over()
+        assert calls.longest < 0.05 + SLACK
+    assert not link.up
+
+
+@pytest_twisted.ensureDeferred
 async def test_stopped_until_connections_are_given_up(
     redis_server: RedisServer, make_link: MakeLink, logged: list[str]
 ) -> None:

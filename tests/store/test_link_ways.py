@@ -20,11 +20,13 @@ from rtgateway.net.tls import CertificateFileError
 from rtgateway.store.errors import StoreError
 from rtgateway.store.redis.link import Link
 from rtgateway.store.redis.protocol import CommandProtocol
-from rtgateway.testing.redis import RedisServer
+from rtgateway.store.redis.script import Script
+from rtgateway.testing.redis import RedisServer, speaks_tls
 from rtgateway.testing.waiting import eventually, soon, the_reactor
 from tests.store.conftest import MakeLink
 
 SECRET = "s3cret/word"
+needs_tls = pytest.mark.skipif(not speaks_tls(), reason="the server was built without TLS")
 Start = Callable[..., RedisServer]
 
 
@@ -141,6 +143,7 @@ async def test_no_such_database_or_socket(redis: RedisServer, make_link: MakeLin
     assert "No such file" in await why_not(make_link("unix:///nowhere/redis.sock"))
 
 
+@needs_tls
 @pytest_twisted.ensureDeferred
 async def test_tls(
     start: Start, make_link: MakeLink, certificates: tuple[Path, Path, Path]
@@ -164,6 +167,7 @@ async def test_tls(
     assert "certificate verify failed" in await why_not(unknown)
 
 
+@needs_tls
 @pytest_twisted.ensureDeferred
 async def test_tls_that_is_stopped(
     start: Start, make_link: MakeLink, certificates: tuple[Path, Path, Path]
@@ -194,9 +198,12 @@ def test_a_file_of_authorities_that_is_none(tmp_path: Path) -> None:
 async def test_a_server_that_is_loading(start: Start, make_link: MakeLink) -> None:
     server = start()
     for chunk in range(20):
-        server.command("MSET", *(word for n in range(100) for word in (f"{chunk}:{n}", "x" * 50)))
+        words = [word for n in range(100) for word in (f"{chunk}:{n}", "x" * 3000)]
+        server.command("MSET", *words)
+    # It answers, in the negative, after each 2 MB.
+    server.cli("CONFIG", "SET", "rdbcompression", "no")
     server.cli("SAVE")
-    server.options += ["key-load-delay 500", "loading-process-events-interval-bytes 1024"]
+    server.options.append("key-load-delay 500")
     link = make_link(server)
     await eventually(lambda: link.up)
     server.restart()
@@ -220,7 +227,7 @@ async def test_a_replica_is_not_the_one_to_use(start: Start, make_link: MakeLink
     await eventually(lambda: link.up)
     master.cli("REPLICAOF", "127.0.0.1", replica.port)
     with pytest.raises(StoreError) as caught:
-        await other.ask("SET", "a", 1)
+        await other.run(Script("set", "return redis.call('SET', 'a', 1)"), [], [])
     assert caught.value.reason in {"refused", "down", "lost"}
     await eventually(lambda: not other.up)
 

@@ -7,7 +7,7 @@ shared store, and raises `store.errors.StoreError` if that does not answer.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence, Sized
 from typing import Any, Literal, Protocol
 
 __all__ = [
@@ -187,7 +187,15 @@ class BansView(Protocol):
 
 
 class IpListsView(Protocol):
-    """Addresses and networks that are let through, or not, whatever they ask for."""
+    """Addresses and networks that are let through, or not, whatever they ask for.
+
+    ``allow``, ``deny``: how many networks are on each list.
+    """
+
+    @property
+    def allow(self) -> Sized: ...
+    @property
+    def deny(self) -> Sized: ...
 
     def entries(self, which: ListName) -> Collection[tuple[str, str]]:
         """Each network of a list, and where it is from: ``config`` or ``runtime``."""

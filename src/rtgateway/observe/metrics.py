@@ -64,10 +64,10 @@ class Metrics:
         outcomes: Outcomes,
         services: Callable[[], Iterable[ServiceView]],
         sockets: SocketsView,
+        state: StateView,
         connections: Callable[[], int],
         event_loop_delay: Callable[[], float],
         dropped_lines: Callable[[], int],
-        state: StateView | None = None,
     ) -> None:
         self._version = version
         self._outcomes = outcomes
@@ -94,7 +94,7 @@ class Metrics:
             *_requests(self._outcomes),
             *service_metrics(services, now),
             *socket_metrics(self._sockets, services),
-            *(limit_metrics(self._state) if self._state is not None else ()),
+            *limit_metrics(self._state),
         ]
         return generate_latest(self.registry) + "".join(texts).encode()
 

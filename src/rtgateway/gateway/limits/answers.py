@@ -9,64 +9,89 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil, inf
 
-from rtgateway.core.limits import Taken
+from rtgateway.core.limits import Algorithm, Taken
 from rtgateway.errors import GatewayError
-from rtgateway.store.limits.asked import Ask
 
-__all__ = ["DEGRADED", "banned", "denied", "quota_lines", "refusal", "unavailable"]
+__all__ = ["DEGRADED", "Words", "banned", "denied", "quota_lines", "refusal", "unavailable"]
 
 DEGRADED = b"\r\nX-RateLimit-Mode: degraded"
 _LONGEST_WAIT = 86_400
 
-_policies: dict[tuple[str, int, float], bytes] = {}
 
+class Words:
+    """What is said of one limiter: all of it but two numbers is the same for most requests.
 
-def quota_lines(
-    asks: Sequence[Ask], taken: Sequence[Taken | None], silent: frozenset[str]
-) -> bytes:
-    """Header lines for the client, each with a line end *before* it; empty if there is nothing.
-
-    :param silent: names of limiters that are not told of.
+    :param name: of the limiter; it is a word of the configuration, and needs no escapes.
     """
-    least: tuple[float, Ask, Taken] | None = None
-    policies: list[bytes] = []
-    items: list[bytes] = []
-    for ask, each in zip(asks, taken, strict=True):
-        if each is None or (silent and ask.limiter.name in silent):
-            continue
-        algorithm = ask.algorithm
-        policy = _policy(ask.limiter.name, algorithm.limit, algorithm.window)
-        reset = ceil(each.reset)
-        policies.append(policy)
-        items.append(b'"%b";r=%d;t=%d' % (ask.limiter.name.encode(), each.remaining, reset))
-        left = -each.wait if each.wait else each.remaining / algorithm.limit
-        if least is None or left < least[0]:
-            least = left, ask, each
-    if least is None:
+
+    __slots__ = ("_item", "_kept", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name = name.encode()
+        self._item = b'"%b";r=%%d;t=%%d' % self._name
+        # Adaptive limits have a new algorithm for each factor, and plans have their own.
+        self._kept: dict[tuple[int, float], tuple[bytes, bytes]] = {}
+
+    def alone(self, algorithm: Algorithm, taken: Taken) -> bytes:
+        """All lines, where this limiter is the only one."""
+        left, reset = taken.remaining, ceil(taken.reset)
+        return self._of(algorithm)[1] % (left, reset, left, reset)
+
+    def policy(self, algorithm: Algorithm) -> bytes:
+        """Its item of RateLimit-Policy."""
+        return self._of(algorithm)[0]
+
+    def item(self, taken: Taken) -> bytes:
+        """Its item of RateLimit."""
+        return self._item % (taken.remaining, ceil(taken.reset))
+
+    def _of(self, algorithm: Algorithm) -> tuple[bytes, bytes]:
+        key = algorithm.limit, algorithm.window
+        kept = self._kept.get(key)
+        if kept is None:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            # A window is a whole number there, and 0 would be none.
+            window = max(1, round(algorithm.window))
+            policy = b'"%b";q=%d;w=%d' % (self._name, algorithm.limit, window)
+            lines = _LINES % (algorithm.limit, policy, self._item)
+            kept = self._kept[key] = policy, lines
+        return kept
+
+    def __repr__(self) -> str:
+        return f"<Words about {self._name.decode()}>"
+
+
+_MOST_KEPT = 1024
+_LINES = (
+    b"\r\nX-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %%d\r\nX-RateLimit-Reset: %%d"
+    b"\r\nRateLimit-Policy: %b\r\nRateLimit: %b"
+)
+
+
+def quota_lines(said: Sequence[tuple[Words, Algorithm, Taken]]) -> bytes:
+    """Header lines for the client, each with a line end *before* it; empty if there is nothing."""
+    if not said:
         return b""
-    _, ask, each = least
-    return (
-        b"\r\nX-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d"
-        b"\r\nRateLimit-Policy: %b\r\nRateLimit: %b"
-        % (
-            ask.algorithm.limit,
-            each.remaining,
-            ceil(each.reset),
-            policies[0] if len(policies) == 1 else b", ".join(policies),
-            items[0] if len(items) == 1 else b", ".join(items),
-        )
+    if len(said) == 1:
+        words, algorithm, taken = said[0]
+        return words.alone(algorithm, taken)
+    _, algorithm, least = min(said, key=_left)
+    left, reset = least.remaining, ceil(least.reset)
+    return b"\r\nX-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d" % (
+        algorithm.limit,
+        left,
+        reset,
+    ) + b"\r\nRateLimit-Policy: %b\r\nRateLimit: %b" % (
+        b", ".join([words.policy(algorithm) for words, algorithm, _ in said]),
+        b", ".join([words.item(taken) for words, _, taken in said]),
     )
 
 
-def _policy(name: str, limit: int, window: float) -> bytes:
-    key = name, limit, window
-    policy = _policies.get(key)
-    if policy is None:
-        if len(_policies) >= 4096:  # adaptive limits have a new one for each factor
-            _policies.clear()
-        # The window is an integer there (3.1.3), and 0 is none.
-        policy = _policies[key] = b'"%b";q=%d;w=%d' % (name.encode(), limit, max(1, round(window)))
-    return policy
+def _left(said: tuple[Words, Algorithm, Taken]) -> float:
+    """How much of its limit is left; less than nothing for those that refuse."""
+    _, algorithm, taken = said
+    return -taken.wait if taken.wait else taken.remaining / algorithm.limit
 
 
 def refusal(wait: float, reason: str = "Rate limit exceeded") -> GatewayError:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any
 
-from rtgateway.gateway.limits.counts import Counts
 from rtgateway.gateway.limits.limiter import Level, Limiter
 from rtgateway.net.log import Logger
 from rtgateway.store.limits.asked import Ask, LimitStore, Outcome, Usage
@@ -87,6 +86,7 @@ class Limiters:
 
     :param denied: how many requests the IP lists have refused.
     :ivar store: what decides.
+    :ivar exceeded: refused requests by service, and ``user`` or ``anonymous``.
     :ivar degraded_since: monotonic seconds, 0.0 unless degraded.
     """
 
@@ -101,7 +101,7 @@ class Limiters:
         self.mode = stores.mode
         self.degraded_since = 0.0
         self._all = {name: Limiter(name, each) for name, each in settings.items()}
-        self.counts = Counts({name: each.level for name, each in self._all.items()})
+        self.exceeded: dict[tuple[str, str], int] = {}
         self.limiters = {name: LimiterState(each, changes) for name, each in self._all.items()}
         self._stores = stores
         self._changes = changes
@@ -119,6 +119,15 @@ class Limiters:
             for limiter in self._all.values()
             if _holds(limiter.settings, route, service)
         ]
+
+    def exceeded_at(self, service: str) -> Callable[[bool], None]:
+        """What counts the refused requests to a service; told whether it is known who asked."""
+
+        def count(known: bool) -> None:
+            key = service, "user" if known else "anonymous"
+            self.exceeded[key] = self.exceeded.get(key, 0) + 1
+
+        return count
 
     def tick(self, now: float, event_loop_delay: float, latency: float) -> None:
         """Look at the load and at the store, once a second.
@@ -155,11 +164,11 @@ class Limiters:
 
     @property
     def decisions(self) -> Mapping[tuple[str, str, str], int]:
-        return self.counts.decisions
-
-    @property
-    def exceeded(self) -> Mapping[tuple[str, str], int]:
-        return self.counts.exceeded
+        return {
+            (name, limiter.level, outcome): count
+            for name, limiter in self._all.items()
+            for outcome, count in (("admitted", limiter.admitted), *limiter.others.items())
+        }
 
     @property
     def denied(self) -> int:

@@ -18,6 +18,7 @@ from rtgateway.core.limits import (
     TokenBucket,
 )
 from rtgateway.core.networks import NetworkSet
+from rtgateway.gateway.limits.answers import Words
 from rtgateway.gateway.limits.keys import Key, make_key
 from rtgateway.store.limits.asked import Ask, OnFailure
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from rtgateway.gateway.exchange import Exchange
 
 __all__ = ["Level", "Limiter", "make_algorithm"]
+
+_ask = tuple.__new__
+"""Makes an `Ask` at half the price: there is one for each limiter of each request."""
 
 _TRACKED = 200
 """Keys of each limiter that are known to be asked for most."""
@@ -57,25 +61,31 @@ class Limiter:
     :ivar level: what it counts by, for metrics: ``ip``, ``route+identity``.
     :ivar adaptive: scales the algorithm with load; None if it does not.
     :ivar popular: which keys are asked for most.
+    :ivar special: some have numbers of their own; ``sparing``: some are not counted.
+    :ivar words: what clients are told of it; None: nothing.
+    :ivar admitted: decisions that did, and ``others``: all other outcomes, by name.
     """
 
     __slots__ = (
         "_claims",
         "_identities",
         "_networks",
-        "_special",
         "_variants",
         "adaptive",
+        "admitted",
         "algorithm",
         "current",
         "leases",
         "level",
         "name",
         "on_failure",
+        "others",
         "popular",
         "report_only",
         "settings",
-        "told",
+        "sparing",
+        "special",
+        "words",
     )
 
     algorithm: Algorithm
@@ -87,12 +97,16 @@ class Limiter:
         self.on_failure: OnFailure = settings.on_store_failure
         self.leases = settings.leases
         self.report_only = settings.report_only
-        self.told = settings.headers and not settings.report_only
+        told = settings.headers and not settings.report_only
+        self.words = Words(name) if told else None
+        self.admitted = 0
+        self.others: dict[str, int] = {}
         self.popular = Popular(_TRACKED)
         exempt = settings.exempt
         self._networks = NetworkSet(exempt.ips) if exempt.ips else None
         self._identities = frozenset(exempt.identities)
         self._claims = {name: frozenset(values) for name, values in exempt.claims.items()}
+        self.sparing = bool(self._networks is not None or self._identities or self._claims)
         self.adaptive = _adaptive(settings.adaptive) if settings.adaptive is not None else None
         self._variants: dict[str, Algorithm] = {}
         self.change(settings)
@@ -102,7 +116,7 @@ class Limiter:
     def change(self, settings: config.RateLimit) -> None:
         """Go on with other numbers; what keys have taken stays."""
         self.current = settings
-        self._special = bool(settings.plans is not None or settings.overrides)
+        self.special = bool(settings.plans is not None or settings.overrides)
         self._renew()
 
     def adapt(self, event_loop_delay: float, cpu: float, latency: float) -> None:
@@ -126,8 +140,6 @@ class Limiter:
 
     def algorithm_for(self, exchange: Exchange, key: str) -> Algorithm:
         """What decides about a request: its subject's own numbers, its plan's, or everybody's."""
-        if not self._special:
-            return self.algorithm
         settings, identity = self.current, exchange.identity
         for subject in (identity.subject if identity is not None else "", key):
             if subject in settings.overrides:
@@ -154,6 +166,10 @@ class Limiter:
         if variant is None:
             variant = self._variants[name] = self._scaled(numbers)
         return variant
+
+    def count(self, outcome: str) -> None:
+        """A decision that did not simply admit."""
+        self.others[outcome] = self.others.get(outcome, 0) + 1
 
     # -- whom it spares -----------------------------------------------------------------------
 
@@ -207,7 +223,7 @@ class Level:
     :ivar key: whom it counts there.
     """
 
-    __slots__ = ("_cost", "_methods", "_simple", "key", "limiter")
+    __slots__ = ("_cost", "_methods", "_units", "key", "limiter")
 
     def __init__(self, limiter: Limiter, route: str, service: str) -> None:
         settings = limiter.settings
@@ -218,16 +234,20 @@ class Level:
         methods = {method.encode(): units for method, units in cost.methods.items()}
         header = cost.header.lower().encode() if cost.header else b""
         self._cost = _Cost(cost.default, methods, header, cost.most)
-        self._simple = not methods and not header
+        # The same for every request, or 0.
+        self._units = 0 if methods or header else cost.default
 
     def ask(self, exchange: Exchange) -> Ask | None:
-        """What to ask for this request; None if the limiter is not for its method."""
+        """What to ask for this request; None if the limiter is not for it."""
+        limiter = self.limiter
         if self._methods and exchange.method not in self._methods:
             return None
-        limiter = self.limiter
+        if limiter.sparing and limiter.spares(exchange):
+            limiter.count("exempt")
+            return None
         key = self.key(exchange)
-        cost = self._cost.default if self._simple else self._cost.of(exchange)
-        return Ask(limiter, limiter.algorithm_for(exchange, key), key, cost)
+        algorithm = limiter.algorithm_for(exchange, key) if limiter.special else limiter.algorithm
+        return _ask(Ask, (limiter, algorithm, key, self._units or self._cost.of(exchange)))
 
     def __repr__(self) -> str:
         return f"<Level {self.limiter!r}>"

@@ -11,15 +11,16 @@ from twisted.internet.task import deferLater
 from rtgateway.errors import ClientGone
 from rtgateway.gateway.limits import answers
 from rtgateway.gateway.limits.access import Access
-from rtgateway.gateway.limits.limiter import Level
+from rtgateway.gateway.limits.limiter import Level, Limiter
 from rtgateway.net.tasks import Task, Waiter
 from rtgateway.store.limits.asked import Ask, LimitStore, Outcome
 
 if TYPE_CHECKING:
     from rtgateway.gateway.exchange import Exchange
-    from rtgateway.gateway.limits.counts import Counts
 
 __all__ = ["Limits"]
+
+Exceeded = Callable[[bool], None]
 
 _SAMPLED = 8
 """One decision of so many is looked at for which keys are asked for most."""
@@ -29,21 +30,19 @@ class Limits:
     """See the module.
 
     :param levels: those that refuse, and those that only report what they would have refused.
-    :param service: of the route, for metrics.
+    :param exceeded: told of each refusal whether it is known who asked.
     :param reactor: for the timers of requests that have to wait for their turn.
     """
 
     __slots__ = (
         "_access",
-        "_counts",
         "_decide",
+        "_exceeded",
         "_levels",
         "_limiters",
         "_reactor",
         "_reporting",
         "_sample",
-        "_service",
-        "_silent",
         "_waiting",
     )
 
@@ -52,18 +51,15 @@ class Limits:
         levels: Sequence[Level],
         store: LimitStore,
         access: Access,
-        counts: Counts,
-        service: str,
+        exceeded: Exceeded,
         reactor: Any,
     ) -> None:
         self._levels = tuple(each for each in levels if not each.limiter.report_only)
         self._reporting = tuple(each for each in levels if each.limiter.report_only)
         self._limiters = {each.limiter.name: each.limiter for each in levels}
-        self._silent = frozenset(name for name, each in self._limiters.items() if not each.told)
         self._decide: Callable[[Sequence[Ask]], Outcome | Waiter[Outcome]] = store.decide
         self._access = access
-        self._counts = counts
-        self._service = service
+        self._exceeded = exceeded
         self._reactor = reactor
         self._sample = _SAMPLED
         self._waiting: set[Deferred[None]] = set()
@@ -85,8 +81,9 @@ class Limits:
         """
         if exchange.unlimited:
             return None
-        self._access.know(exchange)
-        asks = self._asks(self._levels, exchange)
+        if exchange.identity is not None:
+            self._access.know(exchange)
+        asks = [ask for level in self._levels if (ask := level.ask(exchange)) is not None]
         if self._reporting:
             self._report(exchange)
         if not asks:
@@ -109,17 +106,6 @@ class Limits:
 
     # -- a decision ---------------------------------------------------------------------------
 
-    def _asks(self, levels: Sequence[Level], exchange: Exchange) -> list[Ask]:
-        asks = []
-        for level in levels:
-            if level.limiter.spares(exchange):
-                self._counts.decided(level.limiter.name, "exempt")
-                continue
-            ask = level.ask(exchange)
-            if ask is not None:
-                asks.append(ask)
-        return asks
-
     async def _later(self, exchange: Exchange, asks: list[Ask], asked: Waiter[Outcome]) -> None:
         delay = self._apply(exchange, asks, await asked)
         if delay:
@@ -127,33 +113,47 @@ class Limits:
 
     def _apply(self, exchange: Exchange, asks: list[Ask], outcome: Outcome) -> float:
         """Do what was decided; seconds that the request has to wait for its turn."""
-        self._counts.outcome(asks, outcome)
-        exchange.quota = answers.quota_lines(asks, outcome.taken, self._silent)
+        said = []
+        wait, refused_by = 0.0, None
+        for (asked, algorithm, _, _), taken in zip(asks, outcome.taken, strict=True):
+            limiter = self._limiters[asked.name]
+            if taken is None:
+                closed = limiter.on_failure == "deny"
+                limiter.count("failed_closed" if closed else "failed_open")
+                continue
+            if limiter.words is not None:
+                said.append((limiter.words, algorithm, taken))
+            if not taken.wait:
+                limiter.admitted += 1
+            else:
+                limiter.count("refused")
+                if taken.wait > wait:
+                    wait, refused_by = taken.wait, limiter
+        exchange.quota = answers.quota_lines(said)
         if outcome.degraded:
             exchange.quota += answers.DEGRADED
         if outcome.admitted:
             return outcome.delay
-        refused = [
-            (each.wait, ask)
-            for ask, each in zip(asks, outcome.taken, strict=True)
-            if each is not None and each.wait
-        ]
-        if not refused:
+        if refused_by is None:
             raise answers.unavailable()
-        self._counts.exceeded_by(self._service, exchange.identity is not None)
-        wait, ask = max(refused, key=lambda each: each[0])
+        self._exceeded(exchange.identity is not None)
         self._access.blame(exchange)
-        raise answers.refusal(wait, self._reason(ask))
+        raise answers.refusal(wait, _reason(refused_by))
 
     def _report(self, exchange: Exchange) -> None:
         """Ask those that only report; each by itself, because none may hold up another."""
-        for ask in self._asks(self._reporting, exchange):
-            Task(self._reported([ask], self._decide([ask]))).step()
+        for level in self._reporting:
+            ask = level.ask(exchange)
+            if ask is not None:
+                Task(self._reported(level.limiter, self._decide([ask]))).step()
 
-    async def _reported(self, asks: list[Ask], outcome: Outcome | Waiter[Outcome]) -> None:
+    async def _reported(self, limiter: Limiter, outcome: Outcome | Waiter[Outcome]) -> None:
         if isinstance(outcome, Waiter):
             outcome = await outcome
-        self._counts.reported(asks[0], outcome)
+        if outcome.admitted:
+            limiter.admitted += 1
+        else:
+            limiter.count("reported")
 
     async def _delay(self, seconds: float) -> None:
         waiting: Deferred[None] = deferLater(self._reactor, seconds)
@@ -165,11 +165,11 @@ class Limits:
         finally:
             self._waiting.discard(waiting)
 
-    def _reason(self, ask: Ask) -> str:
-        factor = self._limiters[ask.limiter.name].factor
-        if factor == 1.0:
-            return "Rate limit exceeded"
-        return f"Rate limit exceeded (adjusted due to high load: {factor:.2f}x)"
-
     def __repr__(self) -> str:
         return f"<Limits {self._levels!r}>"
+
+
+def _reason(limiter: Limiter) -> str:
+    if limiter.factor == 1.0:
+        return "Rate limit exceeded"
+    return f"Rate limit exceeded (adjusted due to high load: {limiter.factor:.2f}x)"

@@ -38,6 +38,8 @@ _LONGEST = 10**15
 _MOST_ALGORITHMS = 4096
 """Algorithms whose arguments are remembered."""
 
+_taken = tuple.__new__
+
 
 class RedisLimits:
     """Rate limits that hold across all gateways of one Redis.
@@ -167,8 +169,8 @@ class RedisLimits:
         except (struct.error, TypeError):
             return None
         if count == 1:
-            return [Taken(*flat, None)]
-        return [Taken(*flat[i : i + 5], None) for i in range(0, 5 * count, 5)]
+            return [_taken(Taken, (*flat, None))]
+        return [_taken(Taken, (*flat[i : i + 5], None)) for i in range(0, 5 * count, 5)]
 
     def __repr__(self) -> str:
         return f"<RedisLimits {len(self._prefixes)} limiters, {self._link!r}>"

@@ -38,8 +38,11 @@ _KIND = "bans"
 _MOST_PENDING = 10_000
 """Subjects whose refusals wait to be counted. Refusals of more are not counted."""
 
-_BATCH = 1000
-"""Subjects of one script: about 3 ms for Redis if all of them are new."""
+_BATCH = 250
+"""Subjects of one script: about 1 ms for Redis, and 4 ms if all of them are banned."""
+
+_BATCHES = 4
+"""Those that are sent after one `RedisBans.tick`, each when the one before is answered."""
 
 
 class RedisBans(Bans):
@@ -64,12 +67,13 @@ class RedisBans(Bans):
         self._now = now
         self._pending: dict[str, int] = {}
         self._asking = False
+        self._batches = 0
         self.replica = Replica(
             link,
             events,
             _KIND,
             read=self._read,
-            replace=self._replace_by_field,
+            replace=self._replace,
             apply=self._apply,
             now=now,
         )
@@ -119,14 +123,16 @@ class RedisBans(Bans):
         """See `Bans.tick`. Sends what has been counted."""
         super().tick(now)
         self.replica.tick(now)
-        if self._pending and not self._asking:
-            self._send()
+        self._batches = _BATCHES
+        self._send()
 
     # -- refusals -----------------------------------------------------------------------------
 
     def _send(self) -> None:
         penalty = self._penalty
-        assert penalty is not None
+        if penalty is None or not self._pending or not self._batches or self._asking:
+            return
+        self._batches -= 1
         batch = dict(islice(self._pending.items(), _BATCH))
         for subject in batch:
             del self._pending[subject]
@@ -141,6 +147,7 @@ class RedisBans(Bans):
                 self._count_here(batch)
             elif reply is not None:
                 self._events.heard(reply)
+            self._send()
 
         self._asking = True
         self._link.script(_PENALISE, keys, args, counted)
@@ -160,15 +167,13 @@ class RedisBans(Bans):
 
     # -- the copy -----------------------------------------------------------------------------
 
-    def _read(self, field: bytes, value: bytes, milliseconds: float) -> Kept | None:
+    def _read(self, field: bytes, value: bytes, milliseconds: float) -> tuple[str, Kept] | None:
         ends, strikes, reason = value.split(b" ", 2)
         left = (float(ends) - milliseconds) / 1000
         if left <= 0:
             return None
-        return Kept(self._clock() + left, int(strikes), reason.decode("utf-8", "replace"))
-
-    def _replace_by_field(self, bans: dict[bytes, Kept]) -> None:
-        self._replace({field.decode("utf-8", "replace"): ban for field, ban in bans.items()})
+        kept = Kept(self._clock() + left, int(strikes), reason.decode("utf-8", "replace"))
+        return field.decode("utf-8", "replace"), kept
 
     def _apply(self, event: Event) -> None:
         now = self._clock()

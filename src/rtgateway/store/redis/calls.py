@@ -6,11 +6,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from rtgateway.observe.durations import BRIEF_BOUNDS, SUM, new_histogram
 from rtgateway.store.errors import Reason, StoreError
 from rtgateway.store.redis.script import Script
 
-__all__ = ["Call", "Done", "Measures", "Word"]
+__all__ = ["Call", "Done", "Measures", "Word", "answer_of"]
 
 Word = bytes | str | int | float
 Done = Callable[[Any, StoreError | None], None]
@@ -59,6 +61,21 @@ class Call:
 
     def __repr__(self) -> str:
         return f"<Call {self.operation}{'' if self.done is not None else ', over'}>"
+
+
+def answer_of(ask: Callable[[Done], None]) -> Deferred[Any]:
+    """What ``ask`` is answered, for those who have time to wait; cancellable."""
+    # Cancelled without a canceller, it takes one more result silently.
+    answer: Deferred[Any] = Deferred()
+
+    def done(reply: Any, error: StoreError | None) -> None:
+        if error is not None:
+            answer.errback(error)
+        else:
+            answer.callback(reply)
+
+    ask(done)
+    return answer
 
 
 class Measures:

@@ -112,8 +112,9 @@ class Replica(Generic[T]):
     """Keeps one copy in step.
 
     :param kind: of its changes, and a part of its keys.
-    :param read: an entry from a field and its value, and Redis's time in milliseconds; None: over.
-    :param replace: these are all entries, by field.
+    :param read: name and entry from a field and its value, and Redis's time in milliseconds; None:
+        it is over.
+    :param replace: these are all entries, by name.
     :param apply: a change.
     :ivar keys: of the version and of the hash.
     :ivar in_step: whether the copy was what is in Redis, by all that was heard of it.
@@ -125,8 +126,8 @@ class Replica(Generic[T]):
         events: Events,
         kind: str,
         *,
-        read: Callable[[bytes, bytes, float], T | None],
-        replace: Callable[[dict[bytes, T]], None],
+        read: Callable[[bytes, bytes, float], tuple[str, T] | None],
+        replace: Callable[[dict[str, T]], None],
         apply: Callable[[Event], None],
         now: Callable[[], bytes] = lambda: b"",
     ) -> None:
@@ -162,7 +163,7 @@ class Replica(Generic[T]):
         )
 
     async def _pages(self, reading: int) -> None:
-        entries: dict[bytes, T] = {}
+        entries: dict[str, T] = {}
         version, cursor = -1, b"0"
         while version < 0 or cursor != b"0":
             args: list[Word] = [b"", self._now(), cursor, _PAGE]
@@ -176,7 +177,7 @@ class Replica(Generic[T]):
             for field, value in zip(items[::2], items[1::2], strict=True):
                 entry = self._read(field, value, milliseconds)
                 if entry is not None:
-                    entries[field] = entry
+                    entries[entry[0]] = entry[1]
         self._reading = False
         self._replace(entries)
         self._version = version

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import cast
 
 from twisted.internet.defer import Deferred
 
-from rtgateway.store.ip_lists import MOST_NETWORKS, IpLists, ListName, normalised, too_many
+from rtgateway.core.networks import Network, parse_network, spell
+from rtgateway.store.ip_lists import LISTS, MOST_NETWORKS, IpLists, ListName, too_many
 from rtgateway.store.redis.events import (
     CHANGE_TIMEOUT,
     Event,
@@ -43,7 +43,7 @@ class RedisIpLists(IpLists):
             link,
             events,
             _KIND,
-            read=lambda field, value, milliseconds: field.decode(),
+            read=_read,
             replace=self._replace,
             apply=self._apply,
         )
@@ -51,10 +51,10 @@ class RedisIpLists(IpLists):
     def add(self, which: ListName, networks: Sequence[str]) -> Deferred[int]:
         """See `IpLists.add`. More than 1000 are added in parts: if that fails, some may be there,
         and to add all of them again does no harm."""
-        texts = normalised(networks)
-        if len(texts) > self._most:
+        parsed = set(map(parse_network, networks))
+        if len(parsed) > self._most:
             raise too_many(self._most)
-        return Deferred.fromCoroutine(self._in_parts(which, texts, str(self._most)))
+        return Deferred.fromCoroutine(self._in_parts(which, parsed, str(self._most)))
 
     def remove(self, which: ListName, networks: Sequence[str]) -> Deferred[int]:
         """See `IpLists.remove`; in parts, like `add`."""
@@ -64,7 +64,8 @@ class RedisIpLists(IpLists):
         """See `IpLists.tick`."""
         self.replica.tick(now)
 
-    async def _in_parts(self, which: ListName, texts: Sequence[str], most: str) -> int:
+    async def _in_parts(self, which: ListName, networks: Iterable[Network], most: str) -> int:
+        texts = list(map(spell, networks))
         total = 0
         for start in range(0, len(texts), _AT_ONCE):
             part = texts[start : start + _AT_ONCE]
@@ -80,18 +81,23 @@ class RedisIpLists(IpLists):
 
     # -- the copy -----------------------------------------------------------------------------
 
-    def _replace(self, entries: dict[bytes, str]) -> None:
-        for which in cast("tuple[ListName, ...]", ("allow", "deny")):
-            prefix = f"{which} "
-            texts = {
-                entry.removeprefix(prefix) for entry in entries.values() if entry.startswith(prefix)
-            }
+    def _replace(self, entries: dict[str, Network]) -> None:
+        for which in LISTS:
+            networks = {each for field, each in entries.items() if field.startswith(which)}
             there = self._added[which]
-            if texts != there:
-                self._change(which, texts - there, there - texts)
+            if networks != there:
+                self._change(which, networks - there, there - networks)
 
     def _apply(self, event: Event) -> None:
-        self._change(event["list"], event.get("added", ()), event.get("removed", ()))
+        added, removed = (
+            frozenset(map(parse_network, event.get(word, ()))) for word in ("added", "removed")
+        )
+        self._change(event["list"], added, removed)
+
+
+def _read(field: bytes, value: bytes, milliseconds: float) -> tuple[str, Network]:
+    text = field.decode()
+    return text, parse_network(text.partition(" ")[2])
 
 
 _LIST = changing("list_networks")

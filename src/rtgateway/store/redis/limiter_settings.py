@@ -75,10 +75,9 @@ class RedisLimiterSettings(LimiterSettings):
 
     # -- the copy -----------------------------------------------------------------------------
 
-    def _replace(self, entries: dict[bytes, dict[str, Any]]) -> None:
-        shared = {name.decode("utf-8", "replace"): numbers for name, numbers in entries.items()}
-        if shared != self._shared:
-            self._shared = shared
+    def _replace(self, entries: dict[str, dict[str, Any]]) -> None:
+        if entries != self._shared:
+            self._shared = entries
             self._changed()
 
     def _apply(self, event: Event) -> None:
@@ -91,9 +90,9 @@ class RedisLimiterSettings(LimiterSettings):
         self._changed()
 
 
-def _read(name: bytes, numbers: bytes, milliseconds: float) -> dict[str, Any] | None:
+def _read(name: bytes, numbers: bytes, milliseconds: float) -> tuple[str, dict[str, Any]] | None:
     value = json.loads(numbers)
-    return value if isinstance(value, dict) else None
+    return (name.decode("utf-8", "replace"), value) if isinstance(value, dict) else None
 
 
 _SET = changing("set_limiter")

@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from rtgateway import config
 from rtgateway.net.log import Logger
 from rtgateway.store.errors import StoreError
-from rtgateway.store.redis.calls import Call, Done, Measures, Word
+from rtgateway.store.redis.calls import Call, Done, Measures, Word, answer_of
 from rtgateway.store.redis.line import Line
 from rtgateway.store.redis.opening import Opening
 from rtgateway.store.redis.protocol import MOST_WAITING, CommandProtocol
@@ -141,8 +141,8 @@ class Link:
         :return: fires with the reply; fails with `StoreError`.
         """
         if timeout is None:
-            return self._answer(partial(self.call, command))
-        return self._answer(partial(self._patiently, timeout, command, None, (), ()))
+            return answer_of(partial(self.call, command))
+        return answer_of(partial(self._patiently, timeout, command, None, (), ()))
 
     def run(
         self,
@@ -153,9 +153,9 @@ class Link:
     ) -> Deferred[Any]:
         """Run a script; otherwise like `ask`."""
         if timeout is None:
-            return self._answer(partial(self.script, script, keys, args))
+            return answer_of(partial(self.script, script, keys, args))
         command = ("EVALSHA", script.sha, len(keys), *keys, *args)
-        return self._answer(partial(self._patiently, timeout, command, script, keys, args))
+        return answer_of(partial(self._patiently, timeout, command, script, keys, args))
 
     def publish(self, channel: bytes, payload: bytes) -> Deferred[Any]:
         """Say something to all who subscribed; fires with how many of them Redis knows."""
@@ -234,19 +234,6 @@ class Link:
         timer = self._reactor.callLater(timeout, too_late)
         call = Call(operation, now, now + timeout, settled, script, keys, args)
         connection.send(call, pack_command(cast("Any", command)))
-
-    def _answer(self, ask: Callable[[Done], None]) -> Deferred[Any]:
-        # Cancelled without a canceller, it takes one more result silently.
-        answer: Deferred[Any] = Deferred()
-
-        def done(reply: Any, error: StoreError | None) -> None:
-            if error is not None:
-                answer.errback(error)
-            else:
-                answer.callback(reply)
-
-        ask(done)
-        return answer
 
     # -- connections come and go --------------------------------------------------------------
 
@@ -332,8 +319,8 @@ class Link:
         for connection in tuple(self._ready):
             if not connection.waiting:
                 self._ping(connection, _ignored)
-        # A master that was replaced learns it some 10 s later.
-        if self._ready and (self._asking is None or self._asking.called):
+        if self._asking is None or self._asking.called:
+            # A master that was replaced may learn it some 10 s later.
             self._asking = self._opening.master().addCallback(self._move)
 
     def _ping(self, connection: CommandProtocol, done: Done) -> None:

@@ -34,6 +34,8 @@ _OVERDUE = 2.0
 _NO_DEADLINE = float("inf")
 _UNFIT = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN")
 """Errors of a server that is not, or not yet, the right one to ask."""
+_UNFIT_IN_SCRIPT = ": -READONLY "
+"""How Redis 6 says it of a script."""
 
 
 class Owner(Protocol):
@@ -208,7 +210,7 @@ class CommandProtocol(RedisProtocol):
         if owner is not None:
             owner.answered(call, now)
             owner.refused(call, detail)
-        if detail.startswith(_UNFIT):
+        if detail.startswith(_UNFIT) or _UNFIT_IN_SCRIPT in detail:
             if owner is not None:
                 owner.unfit(detail)
             self.abort(detail)

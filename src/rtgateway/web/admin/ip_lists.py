@@ -121,7 +121,8 @@ class _OneList:
         return f"networks on the {self._which} list"
 
     def _left(self, what: str, count: int) -> Answer:
-        total = len(self._gateway.ip_lists.entries(self._which))
+        lists = self._gateway.ip_lists
+        total = len(lists.allow if self._which == "allow" else lists.deny)
         return answer(200, {"list": self._which, what: count, "total": total})
 
     async def _networks(self, request: Request) -> list[str]:

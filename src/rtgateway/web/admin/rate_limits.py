@@ -68,8 +68,8 @@ class RateLimitsPage(WaitingPage):
         since = limits.degraded_since
         document = {
             "configured_limiters": list(limits.limiters),
-            "blacklisted_ips": len(gateway.ip_lists.entries("deny")),
-            "whitelisted_ips": len(gateway.ip_lists.entries("allow")),
+            "blacklisted_ips": len(gateway.ip_lists.deny),
+            "whitelisted_ips": len(gateway.ip_lists.allow),
             "active_penalties": len(gateway.bans),
             "configs": {name: _settings(each) for name, each in limits.limiters.items()},
             "mode": limits.mode,
