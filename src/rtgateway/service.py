@@ -91,7 +91,10 @@ class Gateway(Service):
         self.wheel = Wheel(tick=_TICK)
         trusted = TrustedProxies(config.trusted_proxies)
         self.gate = Gate(config.connections.total, config.connections.per_ip, exempt=trusted.trusts)
-        self.builder = ServiceBuilder(config.limits, reactor, self.wheel)
+        self.stores = make_stores(config, reactor)
+        self.builder = ServiceBuilder(
+            config.limits, reactor, self.wheel, breakers=self.stores.breakers
+        )
         self.services = {
             name: self.builder.service(name, settings) for name, settings in config.services.items()
         }
@@ -105,7 +108,6 @@ class Gateway(Service):
         self.auth = _auth(config)
         self.access_log = AccessLog(config.access_log)
         self.sockets = Sockets(self.wheel, random.random, self.instances, self.access_log)
-        self.stores = make_stores(config, reactor)
         self.access = _access(config, self.stores)
         self.limits = Limiters(config.rate_limits, self.stores, lambda: self.access.denied)
         self.routing = Routing(

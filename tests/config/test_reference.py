@@ -161,6 +161,7 @@ class Schema(SynchronousTestCase):
         for name in ("CircuitBreaker", "Outliers", "Budget", "Hedge", "Retry"):
             switch = models[name]["anyOf"][1]["anyOf"][0]
             self.assertEqual(switch, {"enum": ["on", "off", True, False]}, name)
+        self.assertEqual(models["CircuitBreaker"]["anyOf"][2], {"const": "shared"})
         self.assertIn("p2c", models["Balance"]["anyOf"][1]["anyOf"][0]["enum"])
         route = models["Route"]["properties"]["websocket"]["anyOf"]
         self.assertEqual(route[0], {"$ref": "#/$defs/WebSocket"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -82,7 +82,7 @@ class NetworkSetTests(SynchronousTestCase):
         made = NetworkSet(map(str, networks))
         self.assert_same(made, {_plain(network) for network in networks}, ips)
 
-    @PROPERTY
+    @settings(PROPERTY, max_examples=80)
     @given(
         st.lists(st.tuples(st.booleans(), st.lists(NETWORKS, max_size=25)), min_size=1, max_size=8),
         st.lists(ADDRESSES, max_size=10),

@@ -428,6 +428,25 @@ async def test_redis_goes_away(redis_server: RedisServer, make_link: MakeLink) -
 
 
 @pytest_twisted.ensureDeferred
+async def test_redis_hangs(redis_server: RedisServer, make_link: MakeLink) -> None:
+    """It is as if it were away, but for what it does late: all gateways hear of that."""
+    one, two = (_gateway(make_link, redis_server) for _ in range(2))
+    await in_step(one, two)
+    for _ in range(3):
+        one.refused(ANN)
+    redis_server.pause()
+    await _count(one)
+    assert _left(one, ANN) > 50
+    assert _plain(one)[0][-1] is True
+    with pytest.raises(StoreError):
+        await one.ban(BOB, 100.0, "")
+    assert _left(one, BOB) == 0.0
+    redis_server.resume()
+    await eventually(lambda: _left(two, ANN) > 50)
+    await eventually(lambda: set(_plain(one)) == set(_plain(two)))
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_change_that_was_missed(redis: RedisServer, make_link: MakeLink) -> None:
     """The next one shows it, and everything is read anew."""
     one, two = (_gateway(make_link, redis) for _ in range(2))

@@ -102,7 +102,7 @@ async def test_a_password(start: Start, make_link: MakeLink, logged: list[str]) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_acl_user(start: Start, make_link: MakeLink) -> None:
+async def test_an_acl_user(start: Start, make_link: MakeLink, logged: list[str]) -> None:
     allowed = "~{rtgateway}:* +@read +@write +select +evalsha +eval"
     server = start(password="other", users=[f"gateway on >{SECRET} resetchannels {allowed}"])
     link = make_link(server.url_as("gateway", SECRET, db=3))
@@ -114,6 +114,11 @@ async def test_an_acl_user(start: Start, make_link: MakeLink) -> None:
     assert SECRET not in repr(link)
     with pytest.raises(StoreError, match="NOPERM"):
         await link.publish(link.key("events"), b"")
+    # A channel that it may not hear is said once, however often it is tried; calls go on.
+    link.subscribe(link.key("events"), lambda payload: None)
+    await soon(0.6)
+    assert len([line for line in logged if line.startswith("Nothing is heard")]) == 1
+    assert link.up
 
 
 @pytest_twisted.ensureDeferred

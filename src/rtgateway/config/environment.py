@@ -217,10 +217,9 @@ class _Variables:
             "failure_threshold": self.whole(_CIRCUIT + names[0], 5, 1, 1_000_000),
             "timeout": (timeout := self.number(_CIRCUIT + names[1], 30.0, 86400.0)),
             "success_threshold": self.whole(_CIRCUIT + names[2], 2, 1, 1_000_000),
+            "shared": shared,
             "max_timeout": max(timeout, CircuitBreaker.model_fields["max_timeout"].default),
         }
-        if shared and "shared" in CircuitBreaker.model_fields:
-            settings["shared"] = True
         return settings if any(self._text(_CIRCUIT + name) for name in names) else {}
 
     def services(self, circuit_breaker: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def _allow_shorthands(models: dict[str, Any]) -> None:
         "Cost": [cost],
     }
     others |= {model.__name__: [switch] for model in Switchable.__subclasses__()}
+    others["CircuitBreaker"].append({"const": "shared"})
     for name, shorthands in others.items():
         models[name] = {"anyOf": [models[name], *shorthands]}
     models["Route"]["properties"]["websocket"]["anyOf"].append(switch)

@@ -275,6 +275,8 @@ class Tally:
         if self.state != "closed" or not (mine or lost):
             return
         if not self.claim_by:
+            if self._contradicted(by, now):
+                return
             self.claim_by, self.claim_at = by, now
             self.claim_for, self.claim_grown = message.a, message.b
             self.claim_reason = message.word

@@ -103,7 +103,10 @@ class Bans:
 
     def refused(self, subject: str) -> None:
         """A limiter refused somebody. Who is banned already is not banned for longer by it."""
-        if self._penalty is not None and not self.banned(subject, now := self._clock()):
+        if self._penalty is None or len(subject) > LONGEST_TEXT:
+            return
+        now = self._clock()
+        if not self.banned(subject, now):
             self._strike(subject, 1, now)
 
     # -- for operators ------------------------------------------------------------------------

@@ -89,29 +89,48 @@ class MemoryLimits:
 
     def _decide(self, asks: Sequence[Ask]) -> Outcome:
         now = self._clock()
+        last = self._last
+        tables: list[KeyTable] = []
+        given: list[Taken] = []
         admitted = True
         delay = 0.0
-        given: list[Taken] = []
-        # What is to be remembered, by table and key: two asks may be about the same.
-        after: dict[tuple[int, str], tuple[KeyTable, State | None]] = {}
         for limiter, algorithm, key, cost in asks:
-            keys = self._table(limiter, algorithm).keys
-            place = id(keys), key
-            before = after.get(place)
-            state = keys.get(key) if before is None else before[1]
-            taken = algorithm.take(state, cost, 0, now)
+            table = last.get(limiter.name)
+            if table is None or table.known is not algorithm:
+                table = self._table(limiter, algorithm)
+            keys = table.keys
+            tables.append(keys)
+            taken = algorithm.take(keys.get(key), cost, 0, now)
             given.append(taken)
             if taken[0]:
                 admitted = False
-            elif cost:
-                after[place] = keys, taken[5]
-                if taken[4] > delay:
-                    delay = taken[4]
+            elif taken[4] > delay:
+                delay = taken[4]
+        if len(set(tables)) != len(tables):
+            return self._decide_in_turn(asks, now)
         if not admitted:
             return Outcome(False, self._untaken(asks, given, now))
-        for (_, key), (keys, state) in after.items():
+        for keys, (_, _, key, cost), taken in zip(tables, asks, given, strict=True):
+            if cost:
+                keys.set(key, taken[5])  # type: ignore[arg-type]
+        return _outcome(Outcome, (True, given, delay, False))
+
+    def _decide_in_turn(self, asks: Sequence[Ask], now: float) -> Outcome:
+        """The same where a limiter is asked twice, and perhaps about the same key."""
+        after: dict[tuple[KeyTable, str], State | None] = {}
+        given: list[Taken] = []
+        for limiter, algorithm, key, cost in asks:
+            keys = self._table(limiter, algorithm).keys
+            state = after[keys, key] if (keys, key) in after else keys.get(key)
+            taken = algorithm.take(state, cost, 0, now)
+            given.append(taken)
+            if cost and not taken.wait:
+                after[keys, key] = taken.state
+        if any(taken.wait for taken in given):
+            return Outcome(False, self._untaken(asks, given, now))
+        for (keys, key), state in after.items():
             keys.set(key, state)  # type: ignore[arg-type]
-        return Outcome(True, given, delay)
+        return Outcome(True, given, max(taken.delay for taken in given))
 
     def _untaken(self, asks: Sequence[Ask], given: list[Taken], now: float) -> list[Taken]:
         """What those that would have admitted say as nothing is taken."""

@@ -23,6 +23,8 @@ _EVERY = 1.0
 """Seconds between PINGs: a connection on which nothing is said may be dead."""
 _PATIENCE = 2.0
 """Seconds in which one is answered."""
+_MOST_SAID = 20
+"""Reasons that are logged until all is in place, each once."""
 
 Heard = Callable[[bytes], None]
 
@@ -63,9 +65,8 @@ class Subscriber:
         self._ready = ready
         self._reactor = reactor
         self._heard: dict[bytes, list[Heard]] = {}
-        self._line: Line[_Hearing] = Line(
-            self._open, self._opened, lambda why: None, reactor, random
-        )
+        self._line: Line[_Hearing] = Line(self._open, self._opened, self._failed, reactor, random)
+        self._said: set[str] = set()
         self._unconfirmed = 0
         self._started = False
         self._timer: Any = None
@@ -125,16 +126,22 @@ class Subscriber:
             self._unconfirmed -= 1
             if connection is self._line.connection and not self._unconfirmed:
                 self.in_place = True
+                self._said.clear()
                 self._ready()
 
         def failed(failure: Any) -> None:
             self._unconfirmed -= 1
             if not connection.ended:
                 failure = getattr(failure.value, "subFailure", failure)
-                log.warn("No subscription in Redis: {why}", why=failure.getErrorMessage())
+                self._failed(failure.getErrorMessage())
                 connection.abort("not subscribed")
 
         subscribed.addCallbacks(done, failed)
+
+    def _failed(self, why: str) -> None:
+        if why not in self._said and len(self._said) < _MOST_SAID:
+            self._said.add(why)
+            log.warn("Nothing is heard from other gateways: {why}", why=why)
 
     def _expect(self, connection: _Hearing) -> None:
         """Give the connection up unless it answers in time what it has been asked by now."""

@@ -15,6 +15,9 @@ __all__ = ["Watch"]
 
 log = Logger()
 
+_MOST_SAID = 20
+"""Reasons that are logged until Redis answers again, each once."""
+
 
 class Watch:
     """See the module.
@@ -30,6 +33,7 @@ class Watch:
         "_breaker",
         "_probe",
         "_reactor",
+        "_said",
         "_stopped",
         "_timer",
         "_where",
@@ -51,6 +55,7 @@ class Watch:
         self._breaker = LocalBreaker(random, monotonic())
         self._timer: Any = None
         self._stopped = False
+        self._said: set[str] = set()
         self.trouble = "not connected yet"
 
     @property
@@ -78,6 +83,7 @@ class Watch:
             return
         self._cancel()
         self.trouble = ""
+        self._said.clear()
         seconds = monotonic() - since
         log.info(
             "Redis at {where} answers, after {seconds:.1f} s", where=self._where, seconds=seconds
@@ -100,8 +106,11 @@ class Watch:
 
     def not_opened(self, why: str) -> None:
         """There is no connection, and one could not be opened; logged when it is news."""
-        if why != self.trouble and not self.up:
-            self.trouble = why
+        if self.up:
+            return
+        self.trouble = why
+        if why not in self._said and len(self._said) < _MOST_SAID:
+            self._said.add(why)
             log.warn("No connection to Redis at {where}: {why}", where=self._where, why=why)
 
     def late(self) -> None:

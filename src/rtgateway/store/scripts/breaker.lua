@@ -211,6 +211,7 @@ function say.claim(t, m)
   local lost = t.born ~= m.born and t.version == t.born
   if t.state ~= 'closed' or not (mine or lost) then return end
   if t.claim_by == '' then
+    if contradicted(t, m.by) then return end
     t.claim_by, t.claim_at = m.by, now
     t.claim_for, t.claim_grown, t.claim_reason = m.a, m.b, m.word
   elseif t.claim_by ~= m.by then
