@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 MOST_OVER = 1.02
 MOST_UNDER = 0.05
-BEGIN = 3.0  # seconds after all gateways know of each other: two until they lease
+BEGIN = 4.0  # seconds after all gateways know of each other: three until they lease
 STEP = 0.002  # seconds between two looks at what has arrived
 
 

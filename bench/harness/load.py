@@ -38,6 +38,7 @@ class Outcome:
     p50: float
     p99: float
     p999: float
+    slowest: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -73,6 +74,7 @@ def wrk(url: str, load: Load, seconds: float, cores: Cores) -> Outcome:
         p50=result["p50"],
         p99=result["p99"],
         p999=result["p999"],
+        slowest=result["max"],
     )
 
 

@@ -20,13 +20,20 @@ class Redis:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    def say(self, *words: str) -> str:
+        """One command on a connection of its own; the first line of the reply."""
+        parts = [f"*{len(words)}\r\n", *(f"${len(word)}\r\n{word}\r\n" for word in words)]
+        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            connection.sendall("".join(parts).encode())
+            return connection.recv(4096).decode().partition("\r\n")[0]
 
-def start_redis(rig: Rig, cores: Cores) -> Redis:
+
+def start_redis(rig: Rig, cores: Cores, port: int = 0) -> Redis:
     """Start it and wait until it listens; BenchError where there is none."""
     binary = shutil.which("redis-server") or shutil.which("valkey-server")
     if binary is None:
         raise BenchError("redis-server is not installed: run make bench-setup")
-    port = rig.port()
+    port = port or rig.port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     child = rig.start("redis", [binary, *options], core=cores.load)
     deadline = time.monotonic() + PATIENCE

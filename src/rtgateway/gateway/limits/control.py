@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any
 
+from rtgateway.config import ConfigError
 from rtgateway.gateway.limits.limiter import Level, Limiter
 from rtgateway.net.log import Logger
 from rtgateway.store.limits.asked import Ask, LimitStore, Outcome, Usage
@@ -233,8 +234,13 @@ class Limiters:
         """Numbers were changed, here or at another gateway."""
         overrides = self._changes.overrides
         for name, limiter in self._all.items():
-            numbers = overrides.get(name)
-            limiter.change(limiter.settings.effective(numbers) if numbers else limiter.settings)
+            settings, numbers = limiter.settings, overrides.get(name)
+            try:
+                settings = settings.effective(numbers) if numbers else settings
+            except ConfigError as error:
+                # What another gateway has kept may not fit this one's configuration.
+                log.warn("The change of limiter {name} is left out: {why}", name=name, why=error)
+            limiter.change(settings)
 
     def __repr__(self) -> str:
         return f"<Limiters {', '.join(self._all) or 'none'} in {self.mode}>"
