@@ -61,7 +61,7 @@ def gateway(number: int, redis: str, port: int) -> None:
     class Call(Protocol):
         def connectionMade(self):
             self.permit, self.verdict, self.began = self.factory.permit, True, time.monotonic()
-            self.transport.write(b"p" if breaker.state == "half_open" else b"c")
+            self.transport.write(b"p" if self.permit & 1 else b"c")
 
         def dataReceived(self, data):
             self.verdict = data != b"good"

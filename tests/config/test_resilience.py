@@ -67,6 +67,14 @@ class Switches(ConfigTestCase):
             self.assertEqual(found, service(service_breaker=CircuitBreaker()))
         self.assertTrue(service(retry={"hedge": "on"}).retry.hedge.enabled)
 
+    def test_shared(self) -> None:
+        """``shared`` is a breaker like any other, that gateways have in common."""
+        for shared in ("shared", " Shared ", {"shared": True}, {"shared": "true"}):
+            found = service(circuit_breaker=shared, service_breaker=shared)
+            self.assertEqual(found.circuit_breaker, CircuitBreaker(shared=True))
+            self.assertEqual(found.service_breaker, CircuitBreaker(shared=True))
+        self.assertFalse(service(circuit_breaker="on").circuit_breaker.shared)
+
     def test_neither(self) -> None:
         """Another word is told with the keys that there are."""
         for key in ("circuit_breaker", "service_breaker", "outliers", "retry", "concurrency"):

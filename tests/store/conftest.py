@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import pytest_twisted
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
 from rtgateway import config
 from rtgateway.testing.redis import RedisServer
@@ -17,6 +18,19 @@ if TYPE_CHECKING:
     from rtgateway.store.redis.link import Link
 
 MakeLink = Callable[..., "Link"]
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What is logged: the text of each event, and all that is in it."""
+    lines: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        lines.append(formatEvent(event) + repr(event))
+
+    globalLogPublisher.addObserver(cast(ILogObserver, observe))
+    yield lines
+    globalLogPublisher.removeObserver(cast(ILogObserver, observe))
 
 
 @pytest.fixture

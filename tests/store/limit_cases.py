@@ -1,11 +1,11 @@
-"""What tests of rate limits have in common: limiters, traces, and a link to Redis that blocks."""
+"""What tests of rate limits have in common: limiters, quotas, stores, a link that blocks."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 from hypothesis import strategies as st
@@ -22,10 +22,14 @@ from rtgateway.core.limits import (
     Taken,
     TokenBucket,
 )
+from rtgateway.net.tasks import Task, Waiter
 from rtgateway.store.errors import StoreError
-from rtgateway.store.limits.asked import OnFailure
+from rtgateway.store.limits.asked import Ask, Limiter, OnFailure, Outcome
+from rtgateway.store.limits.memory import MemoryLimits
+from rtgateway.store.limits.redis import RedisLimits
 from rtgateway.store.redis.script import Script
 from rtgateway.testing.redis import RedisServer
+from rtgateway.testing.waiting import eventually
 
 __all__ = [
     "ALGORITHMS",
@@ -35,7 +39,10 @@ __all__ = [
     "BlockingLink",
     "Lasting",
     "Limit",
+    "Store",
     "algorithms",
+    "decide",
+    "fresh",
     "most_admitted",
 ]
 
@@ -111,6 +118,68 @@ class BlockingLink:
             self.call(("EVAL", script.text, *words), done)
             return
         done(reply, None)
+
+
+class Store:
+    """A store whose time is that of the test."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.limits: MemoryLimits | RedisLimits = MemoryLimits(10_000, self.clock)
+
+    def clock(self) -> float:
+        return self.now
+
+    async def decide(self, *asks: Ask) -> Outcome:
+        decided = self.limits.decide(asks)
+        return decided if isinstance(decided, Outcome) else await settled(decided)
+
+    async def take(self, algorithm: Algorithm, cost: int = 1, key: str = "ip:a") -> Outcome:
+        """A decision of one limiter, called ``one``."""
+        return await self.decide(Ask(Limit("one", algorithm), algorithm, key, cost))
+
+    async def reset(self, limiters: Sequence[Limiter], key: str) -> int:
+        if isinstance(self.limits, MemoryLimits):
+            known: int = await settled(self.limits.reset(limiters, key))
+            return known
+        counts: list[int | None] = []
+        self.limits.reset(limiters, key, lambda count, error: counts.append(count))
+        await eventually(lambda: counts)
+        assert counts[0] is not None
+        return counts[0]
+
+
+async def settled(waiter: Waiter[Any]) -> Any:
+    """What it is settled with: a test awaits Deferreds only."""
+    results: list[Any] = []
+
+    async def wait() -> None:
+        results.append(await waiter)
+
+    Task(wait()).step()
+    await eventually(lambda: results)
+    return results[0]
+
+
+def fresh(link: BlockingLink) -> Store:
+    """A store in Redis that knows nothing, and answers at once."""
+    link.command("FLUSHDB")
+    store = Store()
+    store.limits = RedisLimits(cast(Any, link), store.clock)
+    return store
+
+
+def decide(store: Store, *asks: Ask) -> Outcome:
+    """At once."""
+    decided = store.limits.decide(asks)
+    if isinstance(decided, Outcome):
+        return decided
+    try:
+        decided.__await__().send(None)
+    except StopIteration as stopped:
+        outcome: Outcome = stopped.value
+        return outcome
+    raise AssertionError("not answered at once")
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,8 @@ class Gateway:
         clock: Clock,
         gateways: Gateways | None = None,
         settings: Settings | None = None,
-        settle: float = 0.0,
+        settle: float = 2.0,
+        settled: bool = True,
     ) -> None:
         self.clock = clock
         self.gateways = gateways or Gateways()
@@ -198,6 +199,8 @@ class Gateway:
             clock,
             settle,
         )
+        if settled:
+            self.limits._leases._from = 0.0
 
     def decide(self, *asks: Ask) -> Outcome:
         """What came of it, at once."""

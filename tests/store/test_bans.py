@@ -432,6 +432,9 @@ async def test_redis_hangs(redis_server: RedisServer, make_link: MakeLink) -> No
     """It is as if it were away, but for what it does late: all gateways hear of that."""
     one, two = (_gateway(make_link, redis_server) for _ in range(2))
     await in_step(one, two)
+    # So that it knows the script.
+    one.refused("ip:10.0.0.1")
+    await _count(one)
     for _ in range(3):
         one.refused(ANN)
     redis_server.pause()

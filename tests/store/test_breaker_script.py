@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rtgateway.core.breaker_messages import Message, Op, Rules
 from rtgateway.core.breaker_settings import BreakerSettings
-from rtgateway.core.breaker_tally import Message, Op, Rules
 from rtgateway.store.breakers import Answers, MemoryKeeper, Said
 from rtgateway.testing.redis import RedisServer
 from tests.store.breaker_keepers import Time, within_reach

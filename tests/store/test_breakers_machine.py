@@ -196,7 +196,7 @@ class Gateways(RuleBasedStateMachine):
         names = [
             grant.name
             for breaker in self.breakers
-            for grants in (breaker._held, *breaker._used.values())
+            for grants in (breaker._grants.held, *breaker._grants.used.values())
             for grant in grants
         ]
         assert len(names) == len(set(names))

@@ -39,7 +39,7 @@ LIMIT = Limit("twin", TokenBucket(1, 1))
 
 TRACES = settings(
     deadline=None,
-    max_examples=100,
+    max_examples=60,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 

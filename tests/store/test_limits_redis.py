@@ -122,6 +122,18 @@ def test_refused_by_redis(blocking: BlockingLink) -> None:
     assert asked(blocking, ONE, logged)[1] is None
 
 
+@pytest.mark.parametrize("name", TEN)
+def test_what_others_left(name: str, link: BlockingLink) -> None:
+    """A key with something else in it counts as none, and is replaced."""
+    link.command("HSET", link.key("limit", "one", "k"), "a", "b")
+    ask = Ask(Limit("one", TEN[name]), TEN[name], "k", 1)
+    for left in (9, 8):
+        taken, error = asked(link, ask)
+        assert error is None
+        assert taken is not None
+        assert taken[0].remaining == left
+
+
 def test_odd_answers(link: BlockingLink, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of something that is no Redis."""
     for reply in (b"", b"x" * 41, None, 7, [b"x"]):

@@ -317,10 +317,34 @@ def test_error(store: ModelStore, clock: Clock, limiter: ALimiter) -> None:
     assert store.taken["local"] == 1
 
 
+def test_errors_now_and_then_give_nothing_extra(store: ModelStore, clock: Clock) -> None:
+    """What the store granted counts as this gateway's part: each tenth call fails."""
+    limiter = ALimiter("api", TokenBucket(100, 100), "local", leases=False)
+    gateways = [Gateway(store, clock, Gateways(4)) for _ in range(4)]
+    admitted = 0
+    for i in range(1000):
+        clock.now += 0.01
+        gateways.append(gateways.pop(0))
+        for gateway in gateways:
+            gateway.calls.at_once = False
+            waiter = gateway.begin(limiter.ask())
+            for message in gateway.calls.messages:
+                if i % 10:
+                    message.execute(clock.now)
+                    message.answer()
+                else:
+                    message.fail("lost")
+            gateway.calls.messages.clear()
+            outcome = settled(waiter)
+            assert outcome is not None
+            admitted += outcome.admitted
+    assert 1000 <= admitted <= 1160
+
+
 def test_settles(store: ModelStore, clock: Clock, limiter: ALimiter) -> None:
     """No leases until all know of this gateway, at first and after each outage."""
-    gateway = Gateway(store, clock, settle=2.0)
-    gateway.warm(limiter.ask(), 100.0, 1.9)
+    gateway = Gateway(store, clock, settled=False)
+    gateway.warm(limiter.ask(), 100.0, 2.9)
     assert gateway.limits.live_leases() == {}
     gateway.warm(limiter.ask(), 100.0, 1.0)
     assert gateway.limits.live_leases() == {"api": 1}
@@ -328,7 +352,7 @@ def test_settles(store: ModelStore, clock: Clock, limiter: ALimiter) -> None:
     gateway.limits.tick(clock.now)
     clock.now += 1.5
     gateway.calls.up = True
-    gateway.warm(limiter.ask(), 100.0, 1.9)
+    gateway.warm(limiter.ask(), 100.0, 2.9)
     assert gateway.limits.live_leases() == {}
     gateway.warm(limiter.ask(), 100.0, 1.0)
     assert gateway.limits.live_leases() == {"api": 1}
@@ -337,8 +361,7 @@ def test_settles(store: ModelStore, clock: Clock, limiter: ALimiter) -> None:
 @pytest.mark.parametrize("reason", ["timeout", "lost", "down", "busy", "refused"])
 def test_return_in_doubt(store: ModelStore, clock: Clock, limiter: ALimiter, reason: str) -> None:
     """Units that may still come back are not leased once more meanwhile."""
-    gateway = Gateway(store, clock, Gateways(5), settle=2.0)
-    clock.now += 2.0
+    gateway = Gateway(store, clock, Gateways(5))
     gateway.warm(limiter.ask(), 300.0, 2.0)
     gateway.calls.at_once = False
     clock.now += 0.6

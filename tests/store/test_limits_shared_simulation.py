@@ -50,7 +50,7 @@ class Simulation:
         self.seconds = seconds
         self.events: list[tuple[float, int, Any]] = []
         self.number = count()
-        self.gateways = [Gateway(self.store, self.clock, Gateways(8), settle=2.0) for _ in rates]
+        self.gateways = [Gateway(self.store, self.clock, Gateways(8), settled=False) for _ in rates]
         self.admitted = [0] * len(rates)
         self.decisions = 0
         self.waiting: list[tuple[int, Outcome | Waiter[Outcome]]] = []

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Any, cast
 
 import pytest
 import pytest_twisted
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from rtgateway.core.limits import (
@@ -18,75 +13,20 @@ from rtgateway.core.limits import (
     Shaper,
     TokenBucket,
 )
-from rtgateway.net.tasks import Waiter
-from rtgateway.store.limits.asked import Ask, Limiter, Outcome
-from rtgateway.store.limits.memory import MemoryLimits
+from rtgateway.store.limits.asked import Ask
 from rtgateway.store.limits.redis import RedisLimits
 from rtgateway.testing.redis import RedisServer
 from rtgateway.testing.waiting import eventually
 from tests.store.conftest import MakeLink
 from tests.store.limit_cases import (
-    NOW,
     TEN,
-    BlockingLink,
-    Lasting,
     Limit,
-    algorithms,
-    most_admitted,
+    Store,
 )
 
 __all__: list[str] = []
 
-PROPERTY = settings(
-    deadline=None,
-    max_examples=60,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
-
 every_algorithm = pytest.mark.parametrize("algorithm", TEN.values(), ids=TEN.keys())
-
-
-class Store:
-    """A store whose time is that of the test."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-        self.limits: MemoryLimits | RedisLimits = MemoryLimits(10_000, self.clock)
-
-    def clock(self) -> float:
-        return self.now
-
-    async def decide(self, *asks: Ask) -> Outcome:
-        decided = self.limits.decide(asks)
-        return decided if isinstance(decided, Outcome) else await settled(decided)
-
-    async def take(self, algorithm: Algorithm, cost: int = 1, key: str = "ip:a") -> Outcome:
-        """A decision of one limiter, called ``one``."""
-        return await self.decide(Ask(Limit("one", algorithm), algorithm, key, cost))
-
-    async def reset(self, limiters: Sequence[Limiter], key: str) -> int:
-        if isinstance(self.limits, MemoryLimits):
-            known: int = await settled(self.limits.reset(limiters, key))
-            return known
-        counts: list[int | None] = []
-        self.limits.reset(limiters, key, lambda count, error: counts.append(count))
-        await eventually(lambda: counts)
-        assert counts[0] is not None
-        return counts[0]
-
-
-async def settled(waiter: Waiter[Any]) -> Any:
-    """What it is settled with: a test awaits Deferreds only."""
-    results: list[Any] = []
-
-    async def wait() -> None:
-        results.append(await waiter)
-
-    from rtgateway.net.tasks import Task
-
-    Task(wait()).step()
-    await eventually(lambda: results)
-    return results[0]
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -295,122 +235,3 @@ async def test_many_looks_at_once(store: Store) -> None:
         await store.decide(Ask(limit, bucket, f"k{i}", i))
     outcome = await store.decide(*[Ask(limit, bucket, f"k{i}", 0) for i in range(100)])
     assert [taken.remaining for taken in outcome.taken if taken] == list(range(100, 0, -1))
-
-
-# -- whatever is asked ----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def link(redis: RedisServer) -> Iterator[BlockingLink]:
-    link = BlockingLink(redis)
-    yield link
-    link.close()
-
-
-def fresh(link: BlockingLink) -> Store:
-    """A store in Redis that knows nothing, and answers at once."""
-    link.command("FLUSHDB")
-    store = Store()
-    store.limits = RedisLimits(cast(Any, link), store.clock)
-    return store
-
-
-@pytest.fixture(params=["memory", "redis"])
-def make_store(request: pytest.FixtureRequest) -> Callable[[], Store]:
-    """Makes stores that know nothing, and answer at once."""
-    if request.param == "memory":
-        return Store
-    return partial(fresh, request.getfixturevalue("link"))
-
-
-def decide(store: Store, *asks: Ask) -> Outcome:
-    """At once."""
-    decided = store.limits.decide(asks)
-    if isinstance(decided, Outcome):
-        return decided
-    with pytest.raises(StopIteration) as stopped:
-        decided.__await__().send(None)
-    outcome: Outcome = stopped.value.value
-    return outcome
-
-
-# With pytest-twisted, Hypothesis can't run a test that has parameters: hence the functions inside.
-
-CALLS = st.lists(st.tuples(st.floats(0, 3), st.integers(0, 5)), max_size=40)
-
-
-def test_never_more_than_the_quota(make_store: Callable[[], Store]) -> None:
-    @PROPERTY
-    @given(algorithms, CALLS)
-    def run(algorithm: Algorithm, calls: list[tuple[float, int]]) -> None:
-        store = make_store()
-        ask = Ask(Limit("one", algorithm), Lasting(algorithm), "k", 0)
-        admitted = 0
-        for pause, cost in calls:
-            store.now += pause
-            if decide(store, ask._replace(cost=cost)).admitted:
-                admitted += cost
-            assert admitted <= most_admitted(algorithm, store.now - NOW)
-
-    run()
-
-
-def test_a_refusal_ends_when_it_was_said_to(make_store: Callable[[], Store]) -> None:
-    """Waits only fall while nothing is admitted, whatever is refused meanwhile."""
-
-    @PROPERTY
-    @given(algorithms, CALLS, st.integers(1, 5), st.lists(st.floats(0.01, 0.99), max_size=4))
-    def run(
-        algorithm: Algorithm, calls: list[tuple[float, int]], cost: int, shares: list[float]
-    ) -> None:
-        store = make_store()
-        ask = Ask(Limit("one", algorithm), Lasting(algorithm), "k", cost)
-        for pause, units in calls:
-            store.now += pause
-            decide(store, ask._replace(cost=units))
-        wait = 0.0
-        for _ in range(100):
-            refused = decide(store, ask).taken[0]
-            assert refused is not None
-            wait = refused.wait
-            # Less is what a time is rounded by.
-            if wait > 1e-5:
-                break
-        assume(1e-5 < wait < math.inf)
-        until = store.now + wait
-        for share in shares:
-            store.now += (until - store.now) * share
-            again = decide(store, ask)
-            assert again.taken[0] is not None
-            if until - store.now > 1e-5:
-                assert not again.admitted
-                assert again.taken[0].wait == pytest.approx(until - store.now, abs=2e-6)
-        store.now = until + 1e-6
-        assert decide(store, ask).admitted
-
-    run()
-
-
-DECISIONS = st.lists(
-    st.tuples(st.floats(-2, 20), st.lists(st.integers(0, 9), min_size=4, max_size=4)),
-    max_size=15,
-)
-
-
-def test_both_say_the_same(link: BlockingLink) -> None:
-    @PROPERTY
-    @given(st.lists(algorithms, min_size=1, max_size=4), DECISIONS)
-    def run(asked: list[Algorithm], decisions: list[tuple[float, list[int]]]) -> None:
-        memory, shared = Store(), fresh(link)
-        limits = [Limit(f"l{i}", Lasting(each)) for i, each in enumerate(asked)]
-        for pause, costs in decisions:
-            memory.now = shared.now = shared.now + pause
-            asks = [Ask(limit, limit.algorithm, "k", costs[i]) for i, limit in enumerate(limits)]
-            one, other = decide(memory, *asks), decide(shared, *asks)
-            assert one.admitted == other.admitted
-            assert one.delay == other.delay
-            assert [said and said[:5] for said in one.taken] == [
-                said and said[:5] for said in other.taken
-            ]
-
-    run()

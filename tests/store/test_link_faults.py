@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_twisted
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
 from rtgateway.store.errors import StoreError
 from rtgateway.store.redis.script import Script
@@ -55,18 +53,6 @@ class Calls:
             "ok" if outcome == b"%d" % number else outcome
             for number, outcome in self.outcomes.items()
         )
-
-
-@pytest.fixture
-def logged() -> Iterator[list[str]]:
-    lines: list[str] = []
-
-    def observe(event: LogEvent) -> None:
-        lines.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(cast(ILogObserver, observe))
-    yield lines
-    globalLogPublisher.removeObserver(cast(ILogObserver, observe))
 
 
 def names_of(server: RedisServer) -> set[str]:

@@ -8,12 +8,11 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import pytest_twisted
 import trustme
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
 from rtgateway import config
 from rtgateway.net.tls import CertificateFileError
@@ -43,18 +42,6 @@ def start() -> Iterator[Start]:
     for server in started:
         server.kill()
         server.stop()
-
-
-@pytest.fixture
-def logged() -> Iterator[list[str]]:
-    lines: list[str] = []
-
-    def observe(event: LogEvent) -> None:
-        lines.append(formatEvent(event) + repr(event))
-
-    globalLogPublisher.addObserver(cast(ILogObserver, observe))
-    yield lines
-    globalLogPublisher.removeObserver(cast(ILogObserver, observe))
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,7 @@ class BreakerTests(PageTestCase):
             (a["name"], a["state"], a["config"]["failure_threshold"], a["config"]["timeout"]),
             (A, "open", 5, 30.0),
         )
+        self.assertEqual((a["shared"], a["mode"]), (False, "own"))
         self.assertEqual(a["config"]["window_size"], 100)
         b = document[B]
         self.assertEqual((b["state"], b["open_until"], b["state_changes"]), ("closed", None, []))

@@ -16,8 +16,9 @@ from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 from rtgateway.core.breaker import Breaker, StateChange
+from rtgateway.core.breaker_messages import Answer, Message, Rules
 from rtgateway.core.breaker_settings import BreakerSettings
-from rtgateway.core.breaker_tally import Answer, Message, Rules, Tally
+from rtgateway.core.breaker_tally import Tally
 from rtgateway.core.shared_breaker import SharedBreaker
 from rtgateway.net.log import Logger
 

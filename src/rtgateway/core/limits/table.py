@@ -9,8 +9,8 @@ from rtgateway.core.limits.algorithm import State
 
 __all__ = ["KeyTable"]
 
-_SHARD = 4096
-"""Keys of weight 1 in a shard when the table is full: to free so many takes half a millisecond."""
+_SHARD = 2048
+"""Keys of weight 1 in a shard when the table is full: to free half of them takes half a millisecond."""
 
 _EXAMINED = 256
 """Shards that a tick looks at."""
@@ -21,9 +21,9 @@ class KeyTable:
 
     Each shard has two generations. New keys, and old ones that are used again, are in the young
     one. A shard turns when its young generation began a horizon ago: what is then old has not been
-    used since, and goes as a whole; what was young is old now. So a key is kept for one to two
-    horizons after its last use. To free one dict of some thousand keys is all that is ever done at
-    once, and nothing is kept of a key but its state.
+    used since, and goes; what was young is old now. So a key is kept for one to two horizons after
+    its last use. To free one dict of some thousand keys is all that is ever done at once, and
+    nothing is kept of a key but its state.
 
     Where the table is full, one shard after the other turns early, so that the half of its keys
     that was used last stays. While there is room, nothing goes before its time.
@@ -40,6 +40,7 @@ class KeyTable:
     __slots__ = (
         "_began",
         "_count",
+        "_going",
         "_hand",
         "_old",
         "_turning",
@@ -64,6 +65,8 @@ class KeyTable:
         self._old: list[dict[str, State]] = [{} for _ in range(shards)]
         # When the young ones began; inf: since the last tick that looked at the shard.
         self._began = [math.inf] * shards
+        # The shard that ticks are freeing. Nothing finds its keys any more.
+        self._going: dict[str, State] = {}
         self._hand = 0
         self._turning = 0
         self._count = 0
@@ -109,25 +112,39 @@ class KeyTable:
         """Forget what was not used for a horizon, until the budget is spent.
 
         :param now: seconds of any clock that does not step back.
-        :param budget: weight; the last shard to be freed may be more than was left of it.
-        :return: what is left of it.
+        :param budget: weight that may be freed; one key at least is.
+        :return: what is left of it; above 0 only if there was nothing more to do.
         """
         began, horizon = self._began, self.horizon
         for _ in range(min(_EXAMINED, len(began))):
+            budget = self._free(budget)
+            if budget <= 0:
+                return 0
             shard = self._hand
             if began[shard] == math.inf:
                 began[shard] = now
             elif now - began[shard] >= horizon:
-                if budget <= 0:
-                    break
-                budget -= len(self._old[shard]) * self._weight
+                self._going = self._old[shard]
                 self._turn(shard)
                 began[shard] = now
             self._hand = (shard + 1) & self.mask
+        budget = self._free(budget)
         while self._count > self.most and budget > 0:
             before = self._count
             self._make_room()
             budget -= (before - self._count) * self._weight
+        return max(0, budget)
+
+    def _free(self, budget: int) -> int:
+        """Free the keys of the shard that goes, one by one.
+
+        Not the dict as a whole: with the last keys of a large table most of its memory goes back to
+        the system, which takes ten milliseconds.
+        """
+        going, weight = self._going, self._weight
+        while going and budget > 0:
+            going.popitem()
+            budget -= weight
         return budget
 
     def _turn(self, shard: int) -> None:

@@ -59,6 +59,7 @@ class Known(Demand):
     :ivar ended: units whose lease has ended, to be returned.
     :ivar away: units reserved by decisions that still wait, or being returned.
     :ivar wanted: units being asked for.
+    :ivar debt: units granted here beyond this gateway's part; see `degraded`.
     :ivar worth_until: when returning makes no sense any more: the window they are of has ended.
     :ivar remaining: units left in the store at its last answer, leases not counted.
     :ivar reset_at: when the whole quota is there again.
@@ -71,6 +72,7 @@ class Known(Demand):
     __slots__ = (
         "ask",
         "away",
+        "debt",
         "due",
         "end",
         "ended",
@@ -95,6 +97,7 @@ class Known(Demand):
         self.ask = ask
         self.tally = tally
         self.units = self.low = self.later = self.ended = self.away = self.wanted = 0
+        self.debt = 0
         self.end = self.due = self.later_end = self.worth_until = 0.0
         self.remaining = ask.algorithm.limit
         self.reset_at = self.refused_until = self.refused_end = 0.0

@@ -10,7 +10,7 @@ from rtgateway.core.lease import lease_size, most_leased, silence
 from rtgateway.core.limits import Taken
 from rtgateway.store.errors import StoreError
 from rtgateway.store.limits.asked import Ask, Limiter
-from rtgateway.store.limits.degraded import Counted
+from rtgateway.store.limits.degraded import Counted, Degraded
 from rtgateway.store.limits.known import Keys, Known
 from rtgateway.store.limits.redis import Answered, GivenBack
 
@@ -65,13 +65,15 @@ class Shared(Protocol):
 class Leases:
     """The leases of this gateway.
 
-    :param settle: seconds, at first and after each time that the store was down, without new
-        leases. In that time all gateways learn how many they are, and whatever was sent has come to
-        the store, or never will.
+    :param settle: seconds in which every gateway learns of a new one, and in which whatever was
+        sent comes to the store, or never will. At first, and each time after the store was down,
+        there are no leases for so long, and for as long as a lease lasts that was made by one who
+        did not know better.
     """
 
     __slots__ = (
         "_clock",
+        "_degraded",
         "_doubtful",
         "_from",
         "_gateways",
@@ -89,6 +91,7 @@ class Leases:
         shared: Shared,
         link: Reachable,
         gateways: Counted,
+        degraded: Degraded,
         settings: LeaseSettings,
         clock: Callable[[], float],
         settle: float,
@@ -97,10 +100,11 @@ class Leases:
         self._shared = shared
         self._link = link
         self._gateways = gateways
+        self._degraded = degraded
         self._settings = settings
         self._clock = clock
         self._settle = settle
-        self._from = clock() + settle
+        self._from = clock() + settle + settings.duration
         # Each key that is held, in turn.
         self._round: deque[Known] = deque()
         # Units of which nobody knows whether they were returned, and until when they may be.
@@ -108,7 +112,7 @@ class Leases:
 
     def interrupted(self, now: float) -> None:
         """The store was down: nobody may know of this gateway any more."""
-        self._from = now + self._settle
+        self._from = now + self._settle + self._settings.duration
 
     def wanted(self, known: Known, ask: Ask, now: float) -> int:
         """How many units to ask for beyond the cost; 0 or more."""
@@ -153,15 +157,15 @@ class Leases:
             (each,) = taken
             if not each.wait:
                 each = each._replace(extra=each.extra + 1, remaining=each.remaining + 1)
-            self.learn(known, ask, each, now, not each.wait)
+            self.learn(known, ask, each, now, 0 if each.wait else each.extra)
 
         self._shared.ask((ask,), (want - 1,), answered)
 
-    def learn(self, known: Known, ask: Ask, taken: Taken, sent: float, admitted: bool) -> None:
+    def learn(self, known: Known, ask: Ask, taken: Taken, sent: float, granted: int) -> None:
         """The store said something about a key.
 
         :param sent: when it was asked. A lease is good from then: the store took its units later.
-        :param admitted: the decision as a whole, so that ``taken.extra`` was granted.
+        :param granted: units, with ``taken.extra``; 0 where the decision as a whole was refused.
         """
         now = self._clock()
         algorithm = ask.algorithm
@@ -172,11 +176,13 @@ class Leases:
             known.ask = ask
         known.reset_at = now + taken.reset
         known.remaining = taken.remaining
+        if granted:
+            self._degraded.charge(known, ask, granted)
         if taken.wait:
             known.refused_until = sent + silence(taken.wait, algorithm.limit, algorithm.rate)
             known.refused_end = sent + taken.wait
             known.refused_cost = ask.cost
-        elif admitted and taken.extra:
+        elif granted and taken.extra:
             known.remaining = max(taken.remaining - taken.extra, 0)
             known.tally.leased += taken.extra
             seconds = self._settings.duration

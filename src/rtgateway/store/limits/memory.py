@@ -11,8 +11,11 @@ from rtgateway.store.limits.asked import Ask, Limiter, Outcome
 
 __all__ = ["MemoryLimits"]
 
-_BUDGET = 2048
-"""Keys that a tick forgets, and up to a shard more: a millisecond."""
+_LONGEST = 0.5e-3
+"""Seconds that a tick may take, if it is not interrupted."""
+
+_AT_ONCE = 64
+"""Keys that it forgets before it looks at the time."""
 
 _UNITS = 4
 """Units of a log that take the memory of a key without one."""
@@ -160,14 +163,15 @@ class MemoryLimits:
 
     def tick(self, now: float) -> None:
         """Forget some of the keys that were not used for long; all, in some calls."""
-        tables = [table for kinds in self._tables.values() for table in kinds.values()]
-        budget = _BUDGET
+        tables = [table.keys for kinds in self._tables.values() for table in kinds.values()]
+        ends = time.perf_counter() + _LONGEST
         # Not the first one first each time, or its keys would be the only ones to go.
+        self._turn += 1
         for place in range(len(tables)):
-            if budget <= 0:
-                break
-            self._turn += 1
-            budget = tables[(self._turn + place) % len(tables)].keys.tick(now, budget)
+            keys = tables[(self._turn + place) % len(tables)]
+            while not keys.tick(now, _AT_ONCE):
+                if time.perf_counter() > ends:
+                    return
 
     def keys(self, limiter_name: str) -> int:
         """How many keys of a limiter are remembered."""

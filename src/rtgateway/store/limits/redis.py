@@ -63,6 +63,7 @@ class RedisLimits:
     def ask(self, asks: Sequence[Ask], wants: Sequence[int], done: Answered) -> None:
         """Take the cost of each ask, and up to so many units more, or nothing of any.
 
+        :param asks: no two about the same key of the same limiter.
         :param wants: for each ask, the units beyond its cost that are welcome.
         :param done: gets what each limiter says. Nothing was taken unless each ``wait`` is 0.
         """

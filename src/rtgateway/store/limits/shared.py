@@ -23,10 +23,11 @@ for a request that asked it, and here for one that was decided by lease.
 
 The sum in 2 needs every gateway that leases to be known to the others; that a gateway is counted
 that does not lease does no harm. So one that is new, or was cut off, does not lease until all have
-learnt of it (``settle``), and one that vanishes is counted for longer than its leases last. Where
-counts are wrong nevertheless, ``r d`` is the sum of ``r d / (the count that each knows)``, and 1
-holds as it is. Seconds are those of Redis, whose clock fills the bucket; leases are measured by the
-monotonic clock of their gateway, from before Redis was asked, and no time is ever sent.
+learnt of it (``settle``) and the leases have ended that they had before, and one that vanishes is
+counted for longer than its leases last. Where counts are wrong nevertheless, ``r d`` is the sum of
+``r d / (the count that each knows)``, and 1 holds as it is. Seconds are those of Redis, whose clock
+fills the bucket; leases are measured by the monotonic clock of their gateway, from before Redis was
+asked, and no time is ever sent.
 
 **Where less is admitted.** A decision that was not answered in time may have been counted in Redis;
 it is decided as if Redis were down, and its units are lost, with the lease it asked for. So are
@@ -45,6 +46,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from time import monotonic
 
+from rtgateway.core.lease import Demand
 from rtgateway.core.limits import Taken
 from rtgateway.net.tasks import Waiter
 from rtgateway.store.errors import StoreError
@@ -58,6 +60,9 @@ __all__ = ["SharedLimits"]
 
 _SETTLE = 2.0
 """Seconds in which every gateway has learnt of a new one: two heartbeats."""
+
+
+_outcome = tuple.__new__
 
 
 class SharedLimits:
@@ -103,8 +108,8 @@ class SharedLimits:
         self._link = link
         self._clock = clock
         self._keys = Keys()
-        self._leases = Leases(self._keys, redis, link, gateways, settings, clock, settle)
-        self._degraded = Degraded(local, gateways)
+        self._degraded = degraded = Degraded(local, gateways)
+        self._leases = Leases(self._keys, redis, link, gateways, degraded, settings, clock, settle)
         self._was_up = True
         self._failed = False
         self._ticked = clock()
@@ -114,6 +119,12 @@ class SharedLimits:
     def decide(self, asks: Sequence[Ask]) -> Outcome | Waiter[Outcome]:
         """See `LimitStore.decide`."""
         now = self._clock()
+        if len(asks) == 1:
+            ask = asks[0]
+            known = self._keys.held.get((ask.limiter.name, ask.key))
+            # The rest does the same, at three times the price.
+            if known is not None and now < known.end and known.low < known.units - ask.cost:
+                return self._one_by_lease(known, ask.cost, now)
         seen = self._keys.seen
         reserved: list[Reserved | None] = []
         missing = False
@@ -186,6 +197,17 @@ class SharedLimits:
         """How many keys are known here."""
         return len(self._keys)
 
+    def _one_by_lease(self, known: Known, cost: int, now: float) -> Outcome:
+        known.units -= cost
+        known.spent_at = now
+        known.seen += cost
+        if known.seen >= Demand.MANY or now - known.began >= Demand.DUE:
+            known.turn(now)
+        known.tally.local += 1
+        if now >= known.due:
+            self._leases.renew(known, known.ask, now)
+        return _outcome(Outcome, (True, (as_known(known, now),), 0.0, False))
+
     def _by_lease(
         self, asks: Sequence[Ask], reserved: Sequence[Reserved | None], now: float
     ) -> Outcome:
@@ -248,7 +270,8 @@ class SharedLimits:
             if known is None and each.wait:
                 known = self._keys.add(ask, call.sent)
             if known is not None:
-                self._leases.learn(known, ask, each, call.sent, admitted)
+                granted = ask.cost + each.extra if admitted else 0
+                self._leases.learn(known, ask, each, call.sent, granted)
         now = self._clock()
         if not admitted:
             self._restore(call.reserved, now)
@@ -262,6 +285,10 @@ class SharedLimits:
         """Redis does not answer: what no lease decides is decided by the rule of its limiter."""
         self._failed = True
         others = [ask for ask, each in zip(asks, reserved, strict=True) if each is None]
+        for ask in others:
+            known = self._keys.find((ask.limiter.name, ask.key))
+            if known is not None and known.debt:
+                self._degraded.charge(known, ask, 0)
         outcome = self._degraded.decide(others)
         if len(others) == len(asks):
             return outcome

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, cast, get_args
 
 from rtgateway.core.breaker import State
-from rtgateway.core.breaker_tally import Answer, Rules
+from rtgateway.core.breaker_messages import Answer, Rules
 from rtgateway.net.log import Logger
 from rtgateway.store.breakers import Answers, Heard, Said
 from rtgateway.store.errors import StoreError

@@ -39,6 +39,13 @@ class Opening:
     :raises CertificateFileError: the file of authorities can't be used.
     """
 
+    __slots__ = (
+        "_reactor",
+        "_sentinels",
+        "_settings",
+        "_tls",
+    )
+
     def __init__(self, settings: config.State, reactor: Any) -> None:
         self._settings = settings
         self._reactor = reactor

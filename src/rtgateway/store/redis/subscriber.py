@@ -54,6 +54,19 @@ class Subscriber:
     :param ready: called when all of them are in place, again after each new connection.
     """
 
+    __slots__ = (
+        "_heard",
+        "_line",
+        "_opening",
+        "_reactor",
+        "_ready",
+        "_said",
+        "_started",
+        "_timer",
+        "_unconfirmed",
+        "in_place",
+    )
+
     def __init__(
         self,
         opening: Opening,

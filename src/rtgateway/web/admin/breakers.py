@@ -1,8 +1,8 @@
 """``/gateway/circuit-breakers``: what the circuit breakers do, and what an operator makes of them.
 
-Breakers are called ``<service>/<instance id>``; that of a service as a whole, ``<service>``. What is
-done to one that is ``shared`` is done on all gateways; while its ``mode`` is ``alone``, when the
-store answers again.
+Breakers are called ``<service>/<instance id>``; that of a service as a whole, ``<service>``. What
+is done to one that is ``shared`` is done on all gateways; while its ``mode`` is ``alone``, as soon
+as the store answers again.
 """
 
 from __future__ import annotations
