@@ -4,9 +4,9 @@
     python bench/shared_breakers.py --gateways 3 --outages 2
 
 Each gateway is a process with its own reactor, its own link to Redis and its own breaker, and calls
-one instance all the time. The instance is this program: it counts how many calls are with it while
-it is sick, which only probes are, once the circuit is open everywhere. Processes of one machine
-have the same monotonic clock, so that their changes of state can be compared.
+one instance all the time. The instance is this program. It answers badly in every other outage, and
+is not there at all in the rest; it counts how many probes are with it at once. Processes of one
+machine have the same monotonic clock, so that their changes of state can be compared.
 """
 
 import argparse
@@ -151,10 +151,15 @@ async def measure(options, redis_url):
             await asyncio.sleep(0.05)
         await asyncio.sleep(1.0)
         outages = []
-        for _ in range(options.outages):
+        for number in range(options.outages):
             begun = time.monotonic()
-            instance.sick = True
+            if number % 2:
+                server.close()
+            else:
+                instance.sick = True
             await asyncio.sleep(SICK)
+            if number % 2:
+                server = await asyncio.start_server(instance.serve, "127.0.0.1", port, backlog=1024)
             instance.sick = False
             recovered = time.monotonic()
             await asyncio.sleep(WELL)
@@ -165,6 +170,7 @@ async def measure(options, redis_url):
         for child in children:
             await child.wait()
             await child.listening
+        await asyncio.sleep(4 * SLOW)  # calls under way end
         server.close()
     return instance, said, outages
 
@@ -183,7 +189,7 @@ def report(options, instance, said, outages):
             print(f"| {number} | not all have noticed |")
             sound = False
             continue
-        opened = [next(at for at, state, _ in each if state == "open") for each in mine]
+        opened = [next((at for at, state, _ in each if state == "open"), over) for each in mine]
         closed = [[at for at, state, _ in each if state == "closed"] for each in mine]
         sequences = {tuple(state for _, state, _ in each) for each in mine}
         sound = sound and len(sequences) == 1 and all(len(each) == 1 for each in closed)

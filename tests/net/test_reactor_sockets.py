@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -189,3 +190,12 @@ class InstallTests(SynchronousTestCase):
             "print(type(reactor).__name__)"
         )
         self.assertEqual(said.split(), ["False", "SelectReactor"])
+
+
+class ClockTests(SynchronousTestCase):
+    """What timers go by."""
+
+    def test_setting_the_clock(self) -> None:
+        """They go by a clock that nobody can set."""
+        before = time.monotonic()
+        self.assertTrue(before <= EpollReactor.seconds() <= time.monotonic())

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from rtgateway.core.limits import TokenBucket
+from rtgateway.net.tasks import Task
 from rtgateway.store.limits.asked import Ask, Outcome
 from rtgateway.store.limits.memory import MemoryLimits
 from rtgateway.store.limits.shared import SharedLimits
 from rtgateway.testing.redis import RedisServer
-from tests.helpers import eventually
+from rtgateway.testing.waiting import eventually
 from tests.store.limit_model import ALimiter, Gateways, Settings
 
 
@@ -28,39 +30,46 @@ def limits_of(link: Any, count: int) -> SharedLimits:
 
 async def decided(limits: SharedLimits, ask: Ask) -> Outcome:
     outcome = limits.decide((ask,))
-    return outcome if isinstance(outcome, Outcome) else await outcome
+    if isinstance(outcome, Outcome):
+        return outcome
+    waiter = outcome
+    fired: Deferred[Outcome] = Deferred()
+
+    async def wait() -> None:
+        fired.callback(await waiter)
+
+    Task(wait()).step()
+    return await fired
 
 
 @pytest_twisted.ensureDeferred
-async def test_leases_of_two_gateways(redis: RedisServer, links: Callable[..., Any]) -> None:
+async def test_leases_of_two_gateways(redis: RedisServer, make_link: Callable[..., Any]) -> None:
     """Together they admit what there is, most of it without a call; what is left comes back."""
-    limiter = ALimiter("api", TokenBucket(1000, 0.01), "deny")
+    limiter = ALimiter("api", TokenBucket(1000, 200), "deny")
     gateways = []
     for _ in range(2):
-        link = links(redis, timeout=5.0)
-        await eventually(lambda link=link: link.up)
+        link = make_link(redis, timeout=5.0)
+        await eventually(lambda link=link: link.up)  # type: ignore[misc]
         gateways.append(limits_of(link, 2))
-    limiter.algorithm = TokenBucket(1000, 200)
-    wide = Settings(duration=1.0)
-    assert wide.enabled
     for _ in range(150):
         for limits in gateways:
             assert (await decided(limits, limiter.ask())).admitted
     assert sum(limits.tallies()["api"].local for limits in gateways) > 100
     for limits in gateways:
         limits.surrender()
-    look = limiter.ask(cost=0)
-    await eventually(lambda: all(not limits._leases.live(0.0) for limits in gateways))
-    found = [(await decided(limits_of(link, 1), look)).taken[0]]
-    assert found[0] is not None
-    assert found[0].remaining >= 700
+    tallies = [limits.tallies()["api"] for limits in gateways]
+    await eventually(lambda: all(limits._leases.outstanding() == 0 for limits in gateways) or None)
+    assert all(each.returned > 0 and not each.lost for each in tallies)
+    taken = (await decided(limits_of(link, 1), limiter.ask(cost=0))).taken[0]
+    assert taken is not None
+    assert taken.remaining >= 700
 
 
 @pytest_twisted.ensureDeferred
-async def test_hung(redis_server: RedisServer, links: Callable[..., Any]) -> None:
+async def test_hung(redis_server: RedisServer, make_link: Callable[..., Any]) -> None:
     """Decided without it after the deadline; at once when that has been seen; then with it."""
     limiter = ALimiter("api", TokenBucket(1000, 1000), "allow")
-    link = links(redis_server)
+    link = make_link(redis_server)
     await eventually(lambda: link.up)
     limits = limits_of(link, 1)
     await eventually(lambda: link.up)

@@ -8,6 +8,7 @@ See ``docs/life-of-a-request.md``.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from time import monotonic
 from typing import Protocol
 
@@ -61,18 +62,8 @@ class Pipeline:
             bridge = route.websocket
             if bridge is not None and (bridge.only or b"upgrade" in exchange.named):
                 bridge.admit(exchange)
-            limits = route.limits
-            if limits is not None:
-                limits.screen(exchange)
-            if route.auth is not None:
-                try:
-                    exchange.identity = route.auth.identify(exchange)
-                except Unauthorized:
-                    # Who tries tokens is limited by address, and told so.
-                    if limits is not None and (pending := limits.admit(exchange)) is not None:
-                        await pending
-                    raise
-            if limits is not None and (pending := limits.admit(exchange)) is not None:
+            pending = _admit(exchange, route)
+            if pending is not None:
                 await pending
             if exchange.body is not None:
                 exchange.body.bound(route.body_limit)
@@ -114,6 +105,26 @@ class Pipeline:
             exchange.finished = monotonic()
             self._observer.finished(exchange)
             exchange.client.done(exchange)
+
+
+def _admit(exchange: Exchange, route: Route) -> Awaitable[None] | None:
+    """See who asks, and whether that is too much; what to await if it can't be told at once."""
+    limits, auth = route.limits, route.auth
+    if limits is not None:
+        limits.screen(exchange)
+    if auth is not None:
+        try:
+            exchange.identity = auth.identify(exchange)
+        except Unauthorized as error:
+            # Who tries tokens is limited by address, and told so.
+            return _turn_away(limits.admit(exchange) if limits is not None else None, error)
+    return limits.admit(exchange) if limits is not None else None
+
+
+async def _turn_away(pending: Awaitable[None] | None, error: Unauthorized) -> None:
+    if pending is not None:
+        await pending
+    raise error
 
 
 def _left(exchange: Exchange) -> None:

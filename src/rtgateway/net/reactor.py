@@ -12,6 +12,7 @@ from __future__ import annotations
 # Twisted's reactors are not annotated throughout.
 # mypy: allow-untyped-calls
 import sys
+from time import monotonic
 from typing import Any
 
 from twisted.python import log
@@ -35,6 +36,9 @@ if sys.platform == "linux":
 
     class EpollReactor(EPollReactor):
         """See the module."""
+
+        # Timers are to hold when somebody sets the clock; Twisted's follow it.
+        seconds = staticmethod(monotonic)
 
         def doPoll(self, timeout: float | None) -> None:
             """Wait up to ``timeout`` seconds, for ever if None, and serve what is ready."""

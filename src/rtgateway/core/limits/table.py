@@ -10,7 +10,7 @@ from rtgateway.core.limits.algorithm import State
 __all__ = ["KeyTable"]
 
 _SHARD = 2048
-"""Keys of weight 1 in a shard when the table is full: to free half of them takes half a millisecond."""
+"""Keys of weight 1 in a shard of a full table: half of them are freed in half a millisecond."""
 
 _EXAMINED = 256
 """Shards that a tick looks at."""

@@ -223,6 +223,10 @@ class Leases:
         back = [(known, known.sweep(now, 0.0)) for known in self._round]
         self._return([each for each in back if each[1]], now)
 
+    def outstanding(self) -> int:
+        """Units of all keys that were leased and are neither spent nor returned."""
+        return sum(known.outstanding for known in self._keys.held.values())
+
     def live(self, now: float) -> dict[str, int]:
         """How many keys of each limiter are decided by lease now."""
         counts: dict[str, int] = {}

@@ -55,6 +55,7 @@ from rtgateway.store.limits.degraded import Counted, Degraded
 from rtgateway.store.limits.known import Keys, Known, Reserved, Tally, as_known, merged
 from rtgateway.store.limits.leases import Leases, LeaseSettings, Reachable, Shared
 from rtgateway.store.limits.memory import MemoryLimits
+from rtgateway.store.limits.remote import RemoteDecision
 
 __all__ = ["SharedLimits"]
 
@@ -122,9 +123,13 @@ class SharedLimits:
         if len(asks) == 1:
             ask = asks[0]
             known = self._keys.held.get((ask.limiter.name, ask.key))
-            # The rest does the same, at three times the price.
+            # What comes below does the same, at three times the price.
             if known is not None and now < known.end and known.low < known.units - ask.cost:
                 return self._one_by_lease(known, ask.cost, now)
+            if known is None and not self._link.up:
+                self._was_up = False
+                self._failed = True
+                return self._degraded.decide(asks)
         seen = self._keys.seen
         reserved: list[Reserved | None] = []
         missing = False
@@ -144,7 +149,7 @@ class SharedLimits:
             return self._by_lease(asks, reserved, now)
         if not self._link.up:
             self._was_up = False
-            return self._without(asks, reserved, now)
+            return self.without(asks, reserved)
         if not self._was_up:
             self._was_up = True
             self._leases.interrupted(now)
@@ -251,13 +256,13 @@ class SharedLimits:
                 want = self._leases.wanted(found, ask, now)
                 found.wanted += want
             others.append((ask, found, want))
-        call = _Call(self, asks, reserved, others, now)
+        call = RemoteDecision(self, asks, reserved, others, now)
         self._redis.ask(
             [ask for ask, _, _ in others], [want for _, _, want in others], call.answered
         )
         return call.outcome or call.wait()
 
-    def _answered(self, call: _Call, taken: Sequence[Taken]) -> Outcome:
+    def answered(self, call: RemoteDecision, taken: Sequence[Taken]) -> Outcome:
         """Redis said something to what it was asked."""
         admitted = True
         delay = 0.0
@@ -279,11 +284,10 @@ class SharedLimits:
             return Outcome(admitted, taken, delay if admitted else 0.0)
         return Outcome(admitted, merged(call.reserved, taken, now), delay if admitted else 0.0)
 
-    def _without(
-        self, asks: Sequence[Ask], reserved: Sequence[Reserved | None], now: float
-    ) -> Outcome:
+    def without(self, asks: Sequence[Ask], reserved: Sequence[Reserved | None]) -> Outcome:
         """Redis does not answer: what no lease decides is decided by the rule of its limiter."""
         self._failed = True
+        now = self._clock()
         others = [ask for ask, each in zip(asks, reserved, strict=True) if each is None]
         for ask in others:
             known = self._keys.find((ask.limiter.name, ask.key))
@@ -305,54 +309,3 @@ class SharedLimits:
     def __repr__(self) -> str:
         state = "degraded" if self.degraded else "up"
         return f"<SharedLimits {state}, {self._keys!r}, {self._leases!r}>"
-
-
-class _Call:
-    """A decision that Redis was asked about.
-
-    :ivar reserved: for each ask what a lease gave, if one did.
-    :ivar others: the rest, with what is known of them and the units wanted as a lease.
-    :ivar sent: when.
-    """
-
-    __slots__ = ("_limits", "_waiter", "asks", "others", "outcome", "reserved", "sent")
-
-    def __init__(
-        self,
-        limits: SharedLimits,
-        asks: Sequence[Ask],
-        reserved: Sequence[Reserved | None],
-        others: Sequence[tuple[Ask, Known | None, int]],
-        sent: float,
-    ) -> None:
-        self._limits = limits
-        self._waiter: Waiter[Outcome] | None = None
-        self.asks = asks
-        self.reserved = reserved
-        self.others = others
-        self.outcome: Outcome | None = None
-        self.sent = sent
-
-    def wait(self) -> Waiter[Outcome]:
-        self._waiter = Waiter()
-        return self._waiter
-
-    def answered(self, taken: Sequence[Taken] | None, error: StoreError | None) -> None:
-        """The answer, or none. Decisions that Redis does not answer are made without it."""
-        for _, known, want in self.others:
-            if known is not None:
-                known.wanted -= want
-        for each in self.reserved:
-            if each is not None:
-                each[0].away -= each[1]
-        limits = self._limits
-        if taken is None:
-            self.outcome = limits._without(self.asks, self.reserved, limits._clock())
-        else:
-            self.outcome = limits._answered(self, taken)
-        if self._waiter is not None:
-            self._waiter.succeed(self.outcome)
-
-    def __repr__(self) -> str:
-        state = "open" if self.outcome is None else repr(self.outcome)
-        return f"<_Call for {len(self.others)} of {len(self.asks)}: {state}>"
