@@ -21,6 +21,9 @@ __all__ = ["LeasesState", "LimiterState", "Limiters"]
 
 log = Logger()
 
+_HALF_LIFE = 60.0
+"""Seconds after which having been asked for counts half."""
+
 
 class LeasesState:
     """The leases of one limiter (``observe.limit_views.LeasesView``)."""
@@ -109,6 +112,7 @@ class Limiters:
         self._denied = denied
         self._cpu = process_time()
         self._looked = monotonic()
+        self._fade_at = self._looked + _HALF_LIFE
         changes.on_change(self._changed)
 
     # -- for the stages -----------------------------------------------------------------------
@@ -141,6 +145,10 @@ class Limiters:
         elif self.degraded_since and not self.degraded:
             seconds, self.degraded_since = now - self.degraded_since, 0.0
             log.info("Rate limits are shared again, after {seconds:.0f} s", seconds=seconds)
+        if now >= self._fade_at:
+            self._fade_at = now + _HALF_LIFE
+            for limiter in self._all.values():
+                limiter.popular.halve()
         cpu, elapsed = process_time() - self._cpu, now - self._looked
         self._cpu, self._looked = self._cpu + cpu, now
         if elapsed > 0:

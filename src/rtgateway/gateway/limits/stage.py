@@ -61,7 +61,7 @@ class Limits:
         self._access = access
         self._exceeded = exceeded
         self._reactor = reactor
-        self._sample = _SAMPLED
+        self._sample = 1
         self._waiting: set[Deferred[None]] = set()
 
     # -- what the pipeline calls --------------------------------------------------------------
