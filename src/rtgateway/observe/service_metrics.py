@@ -96,6 +96,23 @@ def _availability(services: Sequence[ServiceView], now: float) -> Iterator[str]:
         breakers,
     )
     yield family(
+        "gateway_circuit_breaker_shared",
+        "gauge",
+        "1 while other gateways share the circuit, 0 while it is on its own without the store; "
+        "only where it is shared.",
+        _SI,
+        [
+            ([name, instance.label], int(instance.breaker.mode == "shared"))
+            for name, instance in _instances(services)
+            if instance.breaker.shared
+        ]
+        + [
+            ([service.name, ""], int(service.breaker.mode == "shared"))
+            for service in services
+            if service.breaker is not None and service.breaker.shared
+        ],
+    )
+    yield family(
         "gateway_instance_health",
         "gauge",
         "1 while health checks say that the instance is up, else 0; only where there are checks.",

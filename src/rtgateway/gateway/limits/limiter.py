@@ -212,8 +212,10 @@ class _Cost(NamedTuple):
         cost = self.methods.get(exchange.method, self.default)
         if self.header:
             for value in exchange.values(self.header):
-                if value.isdigit() and len(value) <= 9:
-                    cost = max(cost, min(int(value), self.most))
+                if value.isdigit():
+                    # Nine digits are more than `most`; longer ones may be too long for `int`.
+                    units = int(value.lstrip(b"0")[:9] or b"0")
+                    cost = max(cost, min(units, self.most))
         return cost
 
 
