@@ -79,9 +79,7 @@ def gateway(number: int, redis: str, port: int) -> None:
         factory.noisy = False
         factory.permit = breaker.acquire(now)
         connecting = HostnameEndpoint(reactor, "127.0.0.1", port).connect(factory)
-        connecting.addErrback(
-            lambda _: breaker.record(factory.permit, time.monotonic(), 0.0, True)
-        )
+        connecting.addErrback(lambda _: breaker.record(factory.permit, time.monotonic(), 0.0, True))
 
     def joined():
         if not breaker.joined:
@@ -95,7 +93,7 @@ def gateway(number: int, redis: str, port: int) -> None:
     reactor.run()
 
 
-# -- the instance -----------------------------------------------------------------------------------
+# -- the instance ---------------------------------------------------------------------------------
 
 
 class Instance:
@@ -124,7 +122,7 @@ class Instance:
             writer.close()
 
 
-# -- the measurement --------------------------------------------------------------------------------
+# -- the measurement ------------------------------------------------------------------------------
 
 
 def spread(times):

@@ -20,12 +20,18 @@ class Redis:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    def calls(self, command: str) -> int:
+        """How often it was told this by clients."""
+        lines = self.say("INFO", "commandstats").splitlines()
+        found = (line for line in lines if line.startswith(f"cmdstat_{command}:calls="))
+        return int(next(found, "=0,").partition("=")[2].partition(",")[0])
+
     def say(self, *words: str) -> str:
-        """One command on a connection of its own; the first line of the reply."""
+        """One command on a connection of its own; the reply as it comes, if it is a short one."""
         parts = [f"*{len(words)}\r\n", *(f"${len(word)}\r\n{word}\r\n" for word in words)]
         with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
             connection.sendall("".join(parts).encode())
-            return connection.recv(4096).decode().partition("\r\n")[0]
+            return connection.recv(65536).decode()
 
 
 def start_redis(rig: Rig, cores: Cores, port: int = 0) -> Redis:

@@ -14,6 +14,7 @@ from rtgateway.core.tokens import Identity
 from rtgateway.errors import ClientGone, GatewayError
 from rtgateway.gateway.exchange import Exchange
 from rtgateway.gateway.limits import Access, Limits
+from rtgateway.gateway.limits.control import _holds
 from rtgateway.gateway.limits.keys import of_client
 from rtgateway.gateway.limits.limiter import Level, Limiter
 from rtgateway.net.tasks import Task, Waiter
@@ -159,7 +160,11 @@ class Stage:
 
     def of_route(self, route: str, service: str = "main") -> Limits:
         """All limiters on another route too: they have the same keys, and the same store."""
-        levels = [Level(each, route, service) for each in self.limiters.values()]
+        levels = [
+            Level(each, route, service)
+            for each in self.limiters.values()
+            if _holds(each.settings, route, service)
+        ]
         return Limits(levels, self.store, self.access, self.exceeded.append, self.reactor)
 
     def admit(self, exchange: Exchange, limits: Limits | None = None) -> GatewayError | None:

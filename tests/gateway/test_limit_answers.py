@@ -36,7 +36,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 
 def fields(quota: bytes) -> dict[bytes, bytes]:
     assert quota.startswith(b"\r\n")
-    return dict(line.split(b": ") for line in quota[2:].split(b"\r\n"))  # type: ignore[misc]
+    return dict(line.split(b": ") for line in quota[2:].split(b"\r\n"))
 
 
 def test_none_of_one_and_of_two() -> None:
