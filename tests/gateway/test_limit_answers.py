@@ -150,10 +150,8 @@ def test_who_waits_as_long_as_told_is_admitted(
 
 @given(gaps=st.lists(st.floats(0, 3), min_size=1, max_size=12))
 def test_the_same_with_all_of_them_at_once(gaps: list[float]) -> None:
-    stage = Stage(
-        **{name: {"algorithm": name, **each} for name, each in ALGORITHMS.items()},
-        wide=bucket(4, 0.2, per="global"),
-    )
+    limiters: Any = {name: {"algorithm": name, **each} for name, each in ALGORITHMS.items()}
+    stage = Stage(**limiters, wide=bucket(4, 0.2, per="global"))
     for gap in gaps:
         stage.clock.now += gap
         while (refused := stage.admit(Asked())) is None:

@@ -155,8 +155,7 @@ def test_subjects_stay_apart(one: str, two: str) -> None:
 def test_any_bytes(values: list[bytes]) -> None:
     values = [bytes(byte for byte in each if byte not in b"\r\n\0") for each in values]
     values = [each.strip(b" \t") for each in values]
-    values = [each for each in values if not any(
-            (c < 32 and c != 9) or c == 127 for c in each)]
+    values = [each for each in values if not any((c < 32 and c != 9) or c == 127 for c in each)]
     told = header(*values)
     assert told.isascii()
     assert told.isprintable()

@@ -32,8 +32,12 @@ def refused_with(went: object) -> GatewayError:
 def test_all_or_nothing() -> None:
     """Whatever order they are in, what one refuses costs the others nothing."""
     for first, second in (("narrow", "wide"), ("wide", "narrow")):
-        limiters: dict[str, Any] = {"narrow": bucket(1, 0.001), "wide": bucket(3, 0.001, per="global")}
-        stage = stage_of({name: limiters[name] for name in (first, second)})
+        limiters: dict[str, Any] = {
+            "narrow": bucket(1, 0.001),
+            "wide": bucket(3, 0.001, per="global"),
+        }
+        ordered: Any = {name: limiters[name] for name in (first, second)}
+        stage = Stage(**ordered)
         assert stage.statuses(*(Asked() for _ in range(9))) == [200] + [429] * 8
         assert stage.statuses(Asked(ip="192.0.2.1"), Asked(ip="192.0.2.2")) == [200, 200]
         assert stage.statuses(Asked(ip="192.0.2.3")) == [429]
@@ -196,7 +200,7 @@ def test_who_is_refused_by_another_takes_no_turn() -> None:
 
 def test_only_reported() -> None:
     """Each by itself; they hold up nobody and tell nobody."""
-    limiters: dict[str, Any] = {
+    limiters: Any = {
         "one": bucket(1, 0.001, report_only=True),
         "two": bucket(2, 0.001, report_only=True),
     }

@@ -85,7 +85,7 @@ class Leases(Switchable):
         default=1.0, le=1, description="Longest time that a lease is good for."
     )
     minimum_rate: Number = Field(
-        default=10.0,
+        default=4.0,
         ge=1,
         le=1_000_000,
         description="Units per second of a key at this gateway, below which Redis is asked every "
