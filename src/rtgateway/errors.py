@@ -38,6 +38,7 @@ class GatewayError(Exception):
     :ivar retryable: whether another attempt (another instance, a fresh connection) may succeed.
     :ivar headers: extra response fields, such as ``Allow`` or ``WWW-Authenticate``.
     :ivar members: extra members of the JSON body.
+    :ivar detail: what happened, in words for a log.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class GatewayError(Exception):
         retryable: bool = False,
         headers: tuple[tuple[bytes, bytes], ...] = (),
         members: Mapping[str, object] = _NO_MEMBERS,
+        detail: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -59,6 +61,7 @@ class GatewayError(Exception):
         self.retryable = retryable
         self.headers = headers
         self.members = members
+        self.detail = detail
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status} {self.code} fault={self.fault}>"

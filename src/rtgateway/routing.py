@@ -99,7 +99,7 @@ class Routing:
             label=label,
             service=service,
             auth=self._auth if required else None,
-            limits=self._limits(label, service),
+            limits=self._limits(label, service, reads_tokens=not required),
             strip=settings.strip_prefix if settings is not None else True,
             preserve_host=settings.preserve_host if settings is not None else False,
             body_limit=config.limits.body if limit is None else limit,
@@ -122,13 +122,14 @@ class Routing:
                 own |= section.model_dump(exclude_none=True)
         return self._config.timeouts.model_copy(update=own)
 
-    def _limits(self, label: str, service: Service) -> Limits:
+    def _limits(self, label: str, service: Service, *, reads_tokens: bool) -> Limits:
         limits = Limits(
             self._limiters.of_route(label, service.name),
             self._limiters.store,
             self._access,
             self._limiters.exceeded_at(service.name),
             self._reactor,
+            self._auth if reads_tokens else None,
         )
         self.limits.append(limits)
         return limits

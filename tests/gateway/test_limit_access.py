@@ -116,7 +116,6 @@ def test_what_is_only_reported_gets_nobody_banned() -> None:
     assert not stage.bans.all()
 
 
-@pytest.mark.xfail(strict=True, reason="H10-6: a limit that all share gets those banned who wait")
 @pytest.mark.parametrize("per", ["global", "service", "route"])
 def test_a_limit_for_all_together_gets_nobody_banned(per: str) -> None:
     """Who asks three times a minute is not to blame for what others have used up."""

@@ -111,11 +111,11 @@ def test_words_are_bounded() -> None:
 
 @pytest.mark.parametrize(
     ("wait", "seconds"),
-    [(1e-9, 1), (0.2, 1), (1.0, 1), (1.0000001, 1), (1.1, 2), (60.0, 60), (math.inf, 86_400)],
+    [(1e-9, 1), (0.2, 1), (1.0, 1), (1.0000001, 1), (1.1, 2), (60.0, 60)],
 )
 def test_how_long_to_wait(wait: float, seconds: int) -> None:
-    error = refusal(wait)
-    assert error.status == 429
+    error = refusal(wait, "Too much", "per-client ip:192.0.2.1")
+    assert (error.status, error.detail) == (429, "per-client ip:192.0.2.1")
     assert dict(error.headers) == {b"Retry-After": b"%d" % seconds}
     assert error.members["retry_after"] == seconds
     json.dumps(error.members)

@@ -119,7 +119,6 @@ def test_overrides_of_headers() -> None:
     assert allowed(stage, "X-Tenant: Acme") == 5
 
 
-@pytest.mark.xfail(strict=True, reason="H10-4: a subject may be spelled like an override's key")
 def test_a_subject_that_is_spelled_like_a_key() -> None:
     """Who may choose his name may not choose the numbers of an address or of a tenant."""
     overrides = {"ip:192.0.2.1": {"capacity": 100}, "identity:root": {"capacity": 90}}
@@ -128,7 +127,6 @@ def test_a_subject_that_is_spelled_like_a_key() -> None:
     assert [allowed(stage, identity=person(name)) for name in overrides] == [5, 5]
 
 
-@pytest.mark.xfail(strict=True, reason="H10-5: one request under other numbers forgives the rest")
 def test_numbers_of_one_do_not_forgive_those_of_another() -> None:
     """A key that is asked for with several numbers is never as good as new by that."""
     stage = Stage(

@@ -76,6 +76,7 @@ class Limits:
     decisions: dict[tuple[str, str, str], int] = field(default_factory=dict)
     exceeded: dict[tuple[str, str], int] = field(default_factory=dict)
     denied: int = 0
+    banned: int = 0
     leases: dict[str, Leases] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
     used: dict[str, list[Usage]] = field(default_factory=dict)

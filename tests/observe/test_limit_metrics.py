@@ -33,6 +33,7 @@ class LimitMetricsTests(SynchronousTestCase):
             self.samples(),
             {
                 ("gateway_rate_limit_banned_total", labels()): 0,
+                ("gateway_rate_limit_banned_requests_total", labels()): 0,
                 ("gateway_rate_limit_bans", labels()): 0,
                 ("gateway_ip_denied_total", labels()): 0,
                 ("gateway_rate_limit_degraded_seconds_total", labels()): 0,
@@ -132,6 +133,6 @@ class LimitMetricsTests(SynchronousTestCase):
         """Also those that have nothing to tell."""
         text = DOCUMENT.read_text()
         names = [line.split()[2] for line in self.text().splitlines() if line.startswith("# TYPE")]
-        self.assertEqual(len(names), 16)
+        self.assertEqual(len(names), 17)
         for name in names:
             self.assertIn(f"| `{name}` |", text)

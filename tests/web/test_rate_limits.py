@@ -133,12 +133,12 @@ class SeenTests(LimitPageTestCase):
         document = self.json(ONE)
         self.assertEqual((document["name"], document["capacity"]), ("per-ip", 100))
         self.assertEqual(document["decisions"], {"admitted": 5, "refused": 1})
-        self.assertEqual((document["keys"], document["leases"]), (None, None))
+        self.assertEqual((document["keys"], document["leased"]), (None, None))
         limits.keys, limits.leases = {"per-ip": 1000}, {"per-ip": Leases(1, 2, 3, 4)}
         document = self.json(ONE)
         self.assertEqual(document["keys"], 1000)
         self.assertEqual(
-            document["leases"],
+            document["leased"],
             {"live": 1, "leased_units": 2, "returned_units": 3, "local_decisions": 4},
         )
 

@@ -14,7 +14,7 @@ from rtgateway.gateway.exchange import VIA, Exchange
 from rtgateway.gateway.respond import connection_line, http_date
 from rtgateway.upstream.answer import Answer
 from rtgateway.wire.body import chunk, last_chunk
-from rtgateway.wire.http1 import ResponseHead
+from rtgateway.wire.http1 import QUOTA_FIELDS, ResponseHead
 from rtgateway.wire.lines import end_to_end
 
 if TYPE_CHECKING:
@@ -170,14 +170,19 @@ def _message(exchange: Exchange, head: ResponseHead, chunked: bool, payload: byt
     # left of their limits, which stands behind it.
     alike = exchange.keep_alive and exchange.version == 11 and not exchange.answer_lines
     parts = head.memo
-    if parts is None or not alike:
-        parts = _around_the_id(exchange, head, chunked)
+    if exchange.quota and not QUOTA_FIELDS.isdisjoint(head.named):
+        # Of two values of one of these fields nobody knows which one is meant.
+        parts = _around_the_id(exchange, head, chunked, head.without(QUOTA_FIELDS))
+    elif parts is None or not alike:
+        parts = _around_the_id(exchange, head, chunked, head.passed_on)
         if alike and b"date" in head.named:
             head.memo = parts
     return b"".join((parts[0], exchange.request_id, exchange.quota, parts[1], payload))
 
 
-def _around_the_id(exchange: Exchange, head: ResponseHead, chunked: bool) -> tuple[bytes, bytes]:
+def _around_the_id(
+    exchange: Exchange, head: ResponseHead, chunked: bool, passed_on: bytes
+) -> tuple[bytes, bytes]:
     """What the head says in front of the request id, and behind it."""
     length = head.announced
     if chunked:
@@ -190,7 +195,7 @@ def _around_the_id(exchange: Exchange, head: ResponseHead, chunked: bool) -> tup
         framing += connection_line(exchange)
     framing += exchange.answer_lines
     return (
-        b"%b%bX-Request-Id: " % (head.passed_on, framing),
+        b"%b%bX-Request-Id: " % (passed_on, framing),
         b"\r\n%b\r\n" % VIA[head.version],
     )
 

@@ -28,7 +28,7 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus} | {
 _WITH_STATUS_CODE = frozenset([401, 403, 413])
 """Statuses of errors that keep ``{"statusCode", "error": <reason phrase>, "message"}``."""
 
-_WITH_STATUS_CODE_TOO = frozenset(["not_found", "rate_limited", "banned"])
+_WITH_STATUS_CODE_TOO = frozenset(["not_found", "rate_limited", "banned", "ip_denied"])
 """Codes of other errors that do."""
 
 _PAGE = """<!doctype html>
@@ -71,7 +71,7 @@ http_date = _Clock()
 def with_error(exchange: Exchange, error: GatewayError) -> None:
     """Answer ``exchange`` with ``error``; once its answer has begun, cut it off instead."""
     exchange.error_code = error.code
-    exchange.error_detail = getattr(error, "detail", "")
+    exchange.error_detail = error.detail
     if exchange.started_answering:
         exchange.client.abort()
         return

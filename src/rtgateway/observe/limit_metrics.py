@@ -60,6 +60,13 @@ def _banned(limits: LimitersView, bans: BansView) -> Iterator[str]:
         [],
         [([], limits.denied)],
     )
+    yield family(
+        "gateway_rate_limit_banned_requests_total",
+        "counter",
+        "Requests that were refused because of a ban.",
+        [],
+        [([], limits.banned)],
+    )
 
 
 def _kept(limits: LimitersView) -> Iterator[str]:

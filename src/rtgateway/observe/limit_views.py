@@ -93,8 +93,9 @@ class LimitersView(Protocol):
     ``limiters``: by name, in the order of the configuration. ``decisions``: by limiter, level
     (``ip``, ``identity``, ...) and outcome (``admitted``, ``refused``, ``exempt``, ``failed_open``,
     ``failed_closed``, ``reported``). ``exceeded``: refused requests by service and ``user`` or
-    ``anonymous``. ``denied``: requests refused by the IP lists. ``leases``: by limiter; empty
-    without a shared store. ``keys``: how many keys are remembered in this process, by limiter.
+    ``anonymous``. ``denied``: requests refused by the IP lists; ``banned``: because of a ban.
+    ``leases``: by limiter; empty without a shared store. ``keys``: how many keys are remembered in
+    this process, by limiter.
     """
 
     @property
@@ -115,6 +116,8 @@ class LimitersView(Protocol):
     def exceeded(self) -> Mapping[tuple[str, str], int]: ...
     @property
     def denied(self) -> int: ...
+    @property
+    def banned(self) -> int: ...
     @property
     def leases(self) -> Mapping[str, LeasesView]: ...
     @property

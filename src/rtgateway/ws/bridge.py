@@ -13,7 +13,7 @@ from rtgateway.errors import GatewayError, UpstreamFailed
 from rtgateway.gateway.exchange import VIA, Exchange
 from rtgateway.net.gate import network_of
 from rtgateway.upstream.answer import Answer
-from rtgateway.wire.http1 import ResponseHead
+from rtgateway.wire.http1 import QUOTA_FIELDS, ResponseHead
 from rtgateway.ws.handshake import passed_down
 from rtgateway.ws.rules import Rules
 from rtgateway.ws.socket import Socket
@@ -138,6 +138,8 @@ def _introduce(socket: Socket, exchange: Exchange) -> None:
 def _fields(exchange: Exchange, head: ResponseHead) -> list[tuple[bytes, bytes]]:
     """The fields of the 101 that are no part of the handshake itself."""
     fields = [*passed_down(head), (b"X-Request-Id", exchange.request_id)]
+    if exchange.quota:
+        fields = [field for field in fields if field[0].lower() not in QUOTA_FIELDS]
     lines = VIA[head.version] + exchange.answer_lines
     if exchange.quota:
         lines += exchange.quota[2:] + b"\r\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -17,6 +18,8 @@ MOST_LOGGED = 1000
 _SLACK = 1e-6
 """Seconds by which a unit may be early: the resolution of the shared store's clock."""
 
+_time = struct.Struct("d")
+
 _taken = tuple.__new__
 
 
@@ -24,7 +27,7 @@ _taken = tuple.__new__
 class SlidingLog:
     """``limit`` units in any ``window`` seconds, exactly.
 
-    The state is a time for each unit, oldest first: 32 bytes each.
+    The state is a time for each unit, oldest first: packed floats, 8 bytes each.
 
     :raises ValueError: a limit below 1 or above 1000, or a window that is not above 0.
     """
@@ -51,25 +54,30 @@ class SlidingLog:
     def take(self, state: State | None, cost: int, want: int, now: float) -> Taken:
         """See `Algorithm.take`. There is never anything extra."""
         limit, window = self.limit, self.window
-        times: tuple[float, ...] = state or ()  # type: ignore[assignment]
-        # More than a window ahead: the clock was set back, or the window is another one.
-        if times and times[-1] - now > window:
-            times = ()
-        elif times:
-            gone = bisect_right(times, now - window + _SLACK)
-            if gone:
-                times = times[gone:]
-        reset = times[-1] + window - now if times else 0.0
-        left = limit - len(times) - cost
+        times: bytes = state or b""  # type: ignore[assignment]
+        last = -math.inf
+        if times:
+            (last,) = _time.unpack_from(times, len(times) - 8)
+            edge = now - window + _SLACK
+            # More than a window ahead: the clock was set back, or the window is another one.
+            if last <= edge or last - now > window:
+                times, last = b"", -math.inf
+            elif _time.unpack_from(times)[0] <= edge:
+                times = times[8 * bisect_right(memoryview(times).cast("d"), edge) :]
+        left = limit - len(times) // 8 - cost
         if left < 0 and cost:
             # As many as have to go first; the quota may be less than what was taken of a larger.
-            wait = math.inf if cost > limit else times[-left - 1] + window - now
+            wait = math.inf
+            if cost <= limit:
+                wait = _time.unpack_from(times, -8 * left - 8)[0] + window - now
+            reset = last + window - now if times else 0.0
             return _taken(Taken, (wait, max(left + cost, 0), reset, 0, 0.0, state))
         if cost:
             # The clock may have been set back a little: the order has to stay.
-            at = times[-1] if times and times[-1] > now else now
-            state = times + (at,) * cost
-            reset = at + window - now
+            if last < now:
+                last = now
+            state = times + _time.pack(last) * cost
+        reset = last + window - now if cost or times else 0.0
         return _taken(Taken, (0.0, left if left > 0 else 0, reset, 0, 0.0, state))
 
     def give_back(self, state: State | None, units: int, now: float) -> State | None:

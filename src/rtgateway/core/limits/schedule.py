@@ -18,8 +18,11 @@ from rtgateway.core.limits.algorithm import State, Taken
 
 __all__ = ["Gcra", "LeakyBucket", "Shaper", "TokenBucket"]
 
-_SLACK = 1e-9
-"""Seconds by which a unit may be early: what a wait loses when it is added to a time."""
+_SLACK = 1e-7
+"""Seconds by which a unit may be early: what a wait loses when it is added to a time.
+
+Times of the shared store are multiples of 7.5e-9 s.
+"""
 
 _ROUNDING = 1e-6
 """Units, so that 4.9999999999 are five whole ones."""

@@ -6,6 +6,7 @@ The Lua twin does the same operations in the same order, so that both agree to t
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -18,6 +19,11 @@ _ROUNDING = 1e-9
 
 _SHORTEST = 1e-6
 """Seconds that who is refused has to wait at least: the resolution of the shared store's clock."""
+
+_SMALL = 2.0**26
+"""Two counts below it fit into one float, exactly."""
+
+_wide = struct.Struct("3d")
 
 _taken = tuple.__new__
 
@@ -57,8 +63,9 @@ class FixedWindow(_Window):
     """``limit`` units in a window that begins with the first request after the last one ended.
 
     As INCR and PEXPIRE do it: twice the limit may pass at once, about the end of a window. The
-    state is when the window ends, and what was taken in it. Units of a lease are worth nothing
-    after the end of the window they were taken in: it has to end before `Taken.reset` has passed.
+    state is when the window ends, and what was taken in it (the imaginary part). Units of a lease
+    are worth nothing after the end of the window they were taken in: it has to end before
+    `Taken.reset` has passed.
 
     :raises ValueError: a limit below 1, or a window that is not above 0.
     """
@@ -72,7 +79,7 @@ class FixedWindow(_Window):
         if state is None:
             ends, count = now + window, 0.0
         else:
-            ends, count = state  # type: ignore[misc]
+            ends, count = state.real, state.imag  # type: ignore[union-attr]
             # Twice as far ahead as can be: the clock was set back, or the window is another one.
             # Once as far would be too strict: `now + window - now` may be more than `window`.
             if now >= ends or ends - now > 2.0 * window:
@@ -89,17 +96,17 @@ class FixedWindow(_Window):
         count += cost
         reset = ends - now if count else 0.0
         if cost or extra:
-            state = (ends, count + extra)
+            state = complex(ends, count + extra)
         return _taken(Taken, (0.0, left, reset, extra, 0.0, state))
 
     def give_back(self, state: State | None, units: int, now: float) -> State | None:
         """See `Algorithm.give_back`. Nothing is, once the window has ended."""
         if state is None:
             return None
-        ends, count = state  # type: ignore[misc]
+        ends, count = state.real, state.imag  # type: ignore[union-attr]
         if now >= ends:
             return state
-        return ends, count - units if count > units else 0.0
+        return complex(ends, count - units if count > units else 0.0)
 
     def scaled(self, factor: float) -> FixedWindow:
         return FixedWindow(self._limit(factor), self.window)
@@ -111,7 +118,8 @@ class SlidingWindow(_Window):
 
     What the last window counted is taken to have come evenly, so that it fades while this one goes
     on (Cloudflare, "How we built rate limiting capable of scaling to millions of domains", 2017).
-    The state is when this window began, what the last one counted, and what this one did.
+    The state is when this window began, what the last one counted, and what this one did: a complex
+    number with both counts in its imaginary part, or three packed floats if one of them is large.
 
     :raises ValueError: a limit below 1, or a window that is not above 0.
     """
@@ -125,7 +133,7 @@ class SlidingWindow(_Window):
         if state is None:
             start, previous, current = now, 0.0, 0.0
         else:
-            start, previous, current = state  # type: ignore[misc]
+            start, previous, current = _counts(state)
             if now >= start + window or start - now > window:
                 # It begins later than a window from now: the clock was set back, or it is another.
                 if now >= start + 2.0 * window or start - now > window:
@@ -152,7 +160,12 @@ class SlidingWindow(_Window):
         else:
             reset = 0.0
         if cost or extra:
-            state = (start, previous, current + extra)
+            current += extra
+            # As `_state` does: a call of it takes a tenth of what all of this does.
+            if previous < _SMALL and current < _SMALL:
+                state = complex(start, previous * _SMALL + current)
+            else:
+                state = _state(start, previous, current)
         return _taken(Taken, (0.0, left, reset, extra, 0.0, state))
 
     def _refused(
@@ -190,10 +203,27 @@ class SlidingWindow(_Window):
         """See `Algorithm.give_back`. Nothing is, once another window has begun."""
         if state is None:
             return None
-        start, previous, current = state  # type: ignore[misc]
+        start, previous, current = _counts(state)
         if now >= start + self.window:
             return state
-        return start, previous, current - units if current > units else 0.0
+        return _state(start, previous, current - units if current > units else 0.0)
 
     def scaled(self, factor: float) -> SlidingWindow:
         return SlidingWindow(self._limit(factor), self.window)
+
+
+def _counts(state: State) -> tuple[float, float, float]:
+    """When this window began, what the last one counted, and what this one did."""
+    if isinstance(state, bytes):
+        return _wide.unpack(state)  # type: ignore[return-value]
+    current = state.imag
+    if current < _SMALL:
+        return state.real, 0.0, current
+    previous = current // _SMALL
+    return state.real, previous, current - previous * _SMALL
+
+
+def _state(start: float, previous: float, current: float) -> State:
+    if previous < _SMALL and current < _SMALL:
+        return complex(start, previous * _SMALL + current)
+    return _wide.pack(start, previous, current)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, inf
+from math import ceil
 
 from rtgateway.core.limits import Algorithm, Taken
 from rtgateway.errors import GatewayError
@@ -94,10 +94,14 @@ def _left(said: tuple[Words, Algorithm, Taken]) -> float:
     return -taken.wait if taken.wait else taken.remaining / algorithm.limit
 
 
-def refusal(wait: float, reason: str = "Rate limit exceeded") -> GatewayError:
-    """429 for somebody who has to wait for ``wait`` seconds; ``inf``: it is never admitted."""
-    seconds = _LONGEST_WAIT if wait == inf else max(1, ceil(wait - 1e-6))
-    return _too_many("rate_limited", f"{reason}, retry in {_words(seconds)}", reason, seconds)
+def refusal(wait: float, reason: str, detail: str) -> GatewayError:
+    """429 for somebody who has to wait for ``wait`` seconds.
+
+    :param detail: which limiter and key, for the log.
+    """
+    seconds = max(1, ceil(wait - 1e-6))
+    message = f"{reason}, retry in {_words(seconds)}"
+    return _too_many("rate_limited", message, reason, seconds, detail)
 
 
 def banned(seconds: float) -> GatewayError:
@@ -125,7 +129,7 @@ def unavailable() -> GatewayError:
     )
 
 
-def _too_many(code: str, message: str, reason: str, seconds: int) -> GatewayError:
+def _too_many(code: str, message: str, reason: str, seconds: int, detail: str = "") -> GatewayError:
     return GatewayError(
         429,
         code,
@@ -133,6 +137,7 @@ def _too_many(code: str, message: str, reason: str, seconds: int) -> GatewayErro
         fault="client",
         headers=((b"Retry-After", b"%d" % seconds),),
         members={"reason": reason, "retry_after": seconds},
+        detail=detail,
     )
 
 

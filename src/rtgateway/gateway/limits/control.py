@@ -7,6 +7,7 @@ from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any
 
 from rtgateway.config import ConfigError
+from rtgateway.gateway.limits.access import Access
 from rtgateway.gateway.limits.limiter import Level, Limiter
 from rtgateway.net.log import Logger
 from rtgateway.store.limits.asked import Ask, LimitStore, Outcome, Usage
@@ -79,7 +80,7 @@ class LimiterState:
 
     @property
     def factor(self) -> float | None:
-        return self._limiter.factor if self._limiter.adaptive is not None else None
+        return round(self._limiter.factor, 4) if self._limiter.adaptive is not None else None
 
     def __repr__(self) -> str:
         return f"<LimiterState {self._limiter!r}>"
@@ -88,7 +89,7 @@ class LimiterState:
 class Limiters:
     """See the module (``observe.limit_views.LimitersView``).
 
-    :param denied: how many requests the IP lists have refused.
+    :param access: who refuses requests for where they come from.
     :ivar store: what decides.
     :ivar exceeded: refused requests by service, and ``user`` or ``anonymous``.
     :ivar degraded_since: monotonic seconds, 0.0 unless degraded.
@@ -98,7 +99,7 @@ class Limiters:
         self,
         settings: Mapping[str, config.RateLimit],
         stores: Stores,
-        denied: Callable[[], int],
+        access: Callable[[], Access],
     ) -> None:
         changes = stores.changes
         self.store: LimitStore = stores.limits
@@ -109,7 +110,7 @@ class Limiters:
         self.limiters = {name: LimiterState(each, changes) for name, each in self._all.items()}
         self._stores = stores
         self._changes = changes
-        self._denied = denied
+        self._access = access
         self._cpu = process_time()
         self._looked = monotonic()
         self._fade_at = self._looked + _HALF_LIFE
@@ -181,7 +182,11 @@ class Limiters:
 
     @property
     def denied(self) -> int:
-        return self._denied()
+        return self._access().denied
+
+    @property
+    def banned(self) -> int:
+        return self._access().banned
 
     @property
     def leases(self) -> Mapping[str, LeasesState]:
@@ -217,12 +222,7 @@ class Limiters:
         """See `observe.limit_views.LimitersView`."""
         known = 0
         for limiter in self._all.values():
-            keys = {subject} | {
-                seen.key
-                for seen in limiter.popular.top(len(limiter.popular))
-                if subject in seen.key.split("|")
-            }
-            for key in keys:
+            for key in limiter.keys_of(subject):
                 forgotten = await self.store.reset([limiter], key)
                 if forgotten < 0:
                     return -1
@@ -248,7 +248,9 @@ class Limiters:
             except ConfigError as error:
                 # What another gateway has kept may not fit this one's configuration.
                 log.warn("The change of limiter {name} is left out: {why}", name=name, why=error)
-            limiter.change(settings)
+            if settings != limiter.current:
+                limiter.change(settings)
+                log.info("Limiter {name} has other numbers: {limiter}", name=name, limiter=limiter)
 
     def __repr__(self) -> str:
         return f"<Limiters {', '.join(self._all) or 'none'} in {self.mode}>"

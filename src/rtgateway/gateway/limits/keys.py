@@ -1,7 +1,8 @@
 """Whom a limiter counts: the key of a request, by the words of the configuration.
 
-A key is ``kind:value``, or several joined by ``|``. It ends up in Redis and on admin pages, so that
-it is of bounded length and plain text, and what may be a secret is told by its digest.
+A key is ``kind:value``, or several joined by ``|``; ``~`` and a name follow where somebody has
+numbers of their own and the key may be that of others, too. It ends up in Redis and on admin pages,
+so that it is of bounded length and plain text, and what may be a secret is told by its digest.
 """
 
 from __future__ import annotations
@@ -16,14 +17,34 @@ from rtgateway.net.gate import network_of
 if TYPE_CHECKING:
     from rtgateway.gateway.exchange import Exchange
 
-__all__ = ["Key", "ip_key", "make_key", "of_address", "of_client", "subject_key"]
+__all__ = [
+    "Key",
+    "fixed_key",
+    "ip_key",
+    "make_key",
+    "of_address",
+    "of_client",
+    "own_key",
+    "subject_key",
+]
 
 Key = Callable[["Exchange"], str]
 
 _LONGEST = 64
 """Characters of a value that is told as it is."""
 
-_SECRET_WORDS = (b"auth", b"cookie", b"key", b"secret", b"token", b"password")
+_SECRET_WORDS = (
+    b"auth",
+    b"cookie",
+    b"credential",
+    b"jwt",
+    b"key",
+    b"pass",
+    b"secret",
+    b"session",
+    b"sid",
+    b"token",
+)
 
 
 @lru_cache(maxsize=16_384)
@@ -77,9 +98,18 @@ def _key(kind: str, name: str, route: str, service: str) -> Key:
         case "claim":
             return _of_claim(name)
         case _:
-            fixed = {"service": f"service:{service}", "route": f"route:{_plain(route)}"}
-            value = fixed.get(kind, "global")
+            value = fixed_key(kind, route, service)
             return lambda exchange: value
+
+
+def fixed_key(kind: str, route: str, service: str) -> str:
+    """The key of all who ask on one route: kinds ``service``, ``route``, ``global``."""
+    if kind == "service":
+        return f"service:{service}"
+    if kind == "route":
+        # The built-in routes are one for each service.
+        return f"route:{_plain(route.replace('/:service', f'/{service}'))}"
+    return "global"
 
 
 def _of_header(name: bytes) -> Key:
@@ -87,10 +117,11 @@ def _of_header(name: bytes) -> Key:
     secret = any(word in name for word in _SECRET_WORDS)
 
     def key(exchange: Exchange) -> str:
-        values = exchange.values(name)
-        if not values:
+        values = set(exchange.values(name))
+        # Of two fields nobody knows which one the service takes: a second one must not be a way to
+        # another key.
+        if len(values) != 1 or not (value := values.pop()):
             return ip_key(exchange.client_ip)
-        value = b",".join(values)
         return f"{label}:{_digest(value) if secret else _plain(value.decode('latin-1'))}"
 
     return key
@@ -106,9 +137,15 @@ def _of_claim(name: str) -> Key:
     return key
 
 
+def own_key(key: str, whose: str) -> str:
+    """The key of somebody with numbers of their own, where ``key`` may be that of others, too."""
+    return f"{key}~{_plain(whose)}"
+
+
 def _plain(value: str) -> str:
     """``value``, or its digest if it is long, or not plain ASCII, or could be taken for a key."""
-    if len(value) <= _LONGEST and value.isascii() and value.isprintable() and "|" not in value:
+    plain = len(value) <= _LONGEST and value.isascii() and value.isprintable()
+    if plain and "|" not in value and "~" not in value:
         return value
     return _digest(value.encode("utf-8", "surrogatepass"))
 

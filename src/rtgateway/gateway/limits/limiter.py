@@ -19,7 +19,7 @@ from rtgateway.core.limits import (
 )
 from rtgateway.core.networks import NetworkSet
 from rtgateway.gateway.limits.answers import Words
-from rtgateway.gateway.limits.keys import Key, make_key
+from rtgateway.gateway.limits.keys import Key, fixed_key, make_key, own_key, subject_key
 from rtgateway.store.limits.asked import Ask, OnFailure
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ __all__ = ["Level", "Limiter", "make_algorithm"]
 
 _ask = tuple.__new__
 """Makes an `Ask` at half the price: there is one for each limiter of each request."""
+
+_FIXED = frozenset(["service", "route", "global"])
 
 _TRACKED = 200
 """Keys of each limiter that are known to be asked for most."""
@@ -61,6 +63,8 @@ class Limiter:
     :ivar level: what it counts by, for metrics: ``ip``, ``route+identity``.
     :ivar adaptive: scales the algorithm with load; None if it does not.
     :ivar popular: which keys are asked for most.
+    :ivar about_clients: it tells clients apart, so that whom it refuses is to blame.
+    :ivar places: routes where it holds, with their services.
     :ivar special: some have numbers of their own; ``sparing``: some are not counted.
     :ivar words: what clients are told of it; None: nothing.
     :ivar admitted: decisions that did, and ``others``: all other outcomes, by name.
@@ -69,8 +73,10 @@ class Limiter:
     __slots__ = (
         "_claims",
         "_identities",
+        "_kinds",
         "_networks",
         "_variants",
+        "about_clients",
         "adaptive",
         "admitted",
         "algorithm",
@@ -80,6 +86,7 @@ class Limiter:
         "name",
         "on_failure",
         "others",
+        "places",
         "popular",
         "report_only",
         "settings",
@@ -93,6 +100,11 @@ class Limiter:
     def __init__(self, name: str, settings: config.RateLimit) -> None:
         self.name = name
         self.settings = self.current = settings
+        self.about_clients = any(each.kind not in _FIXED for each in settings.per)
+        self.places: set[tuple[str, str]] = set()
+        # What an override's name begins with that is a key, and no subject of a token.
+        kinds = ("ip", "identity", *(each.name for each in settings.per if each.name))
+        self._kinds = tuple(f"{kind}:" for kind in kinds)
         self.level = "+".join(each.name or each.kind for each in settings.per)
         self.on_failure: OnFailure = settings.on_store_failure
         self.leases = settings.leases
@@ -126,6 +138,15 @@ class Limiter:
             self._renew()
 
     @property
+    def by_token(self) -> bool:
+        """Whether it makes a difference whose token a request has."""
+        return (
+            any(each.kind in ("identity", "claim") for each in self.settings.per)
+            or bool(self._identities or self._claims)
+            or self.special
+        )
+
+    @property
     def factor(self) -> float:
         """How much of its numbers holds under the present load."""
         return self.adaptive.factor if self.adaptive is not None else 1.0
@@ -138,25 +159,62 @@ class Limiter:
         algorithm = make_algorithm(numbers)
         return algorithm if self.factor == 1.0 else algorithm.scaled(self.factor)
 
-    def algorithm_for(self, exchange: Exchange, key: str) -> Algorithm:
-        """What decides about a request: its subject's own numbers, its plan's, or everybody's."""
+    def own(self, exchange: Exchange, key: str) -> tuple[str, Algorithm]:
+        """The key and the algorithm of a request: its subject's, its plan's, or everybody's.
+
+        What two algorithms remember of one key means nothing to each other: who has numbers of
+        their own has a key of their own.
+        """
         settings, identity = self.current, exchange.identity
-        for subject in (identity.subject if identity is not None else "", key):
-            if subject in settings.overrides:
-                return self._of_subject(subject)
+        if key in settings.overrides:
+            return key, self._of_subject(key)
+        if identity is None:
+            return key, self.algorithm
+        subject = identity.subject
+        if subject in settings.overrides and not subject.startswith(self._kinds):
+            mine = key == subject_key(subject)
+            return key if mine else own_key(key, subject), self._of_subject(subject)
         plans = settings.plans
-        if plans is not None and identity is not None:
+        if plans is not None:
             plan = identity.claims.get(plans.claim)
             if isinstance(plan, str) and plan in plans.values:
-                return self._variant(f"plan {plan}", settings.plan(plan))
-        return self.algorithm
+                return own_key(key, plan), self._variant(f"plan {plan}", settings.plan(plan))
+        return key, self.algorithm
 
     def algorithm_of(self, key: str) -> Algorithm:
-        """What decides about a key, as far as it can be told without a request: not by its plan."""
-        for subject in (key, key.removeprefix("identity:")):
-            if subject in self.current.overrides:
+        """What decides about a key as it is kept."""
+        shared, _, whose = key.partition("~")
+        settings = self.current
+        if settings.plans is not None and whose in settings.plans.values:
+            return self._variant(f"plan {whose}", settings.plan(whose))
+        for subject in (whose, shared, shared.removeprefix("identity:")):
+            if subject in settings.overrides:
                 return self._of_subject(subject)
         return self.algorithm
+
+    def keys_of(self, subject: str) -> set[str]:
+        """All keys that ``subject`` (``ip:...``, ``identity:...``) may have here.
+
+        Where a limiter counts by two things that a client brings, only those that are known to be
+        asked for often.
+        """
+        parts = self.settings.per
+        keys = {
+            seen.key
+            for seen in self.popular.top(len(self.popular))
+            if subject in seen.key.partition("~")[0].split("|")
+        }
+        clients = [each.kind not in _FIXED for each in parts]
+        if sum(clients) == 1:
+            for route, service in self.places:
+                texts = [
+                    subject if client else fixed_key(each.kind, route, service)
+                    for each, client in zip(parts, clients, strict=True)
+                ]
+                keys.add("|".join(texts))
+        plans = self.current.plans
+        names = tuple(plans.values) if plans is not None else ()
+        return keys | {own_key(key, name) for key in keys if "~" not in key for name in names}
 
     def _of_subject(self, subject: str) -> Algorithm:
         return self._variant(f"subject {subject}", self.current.overrides[subject].numbers)
@@ -229,6 +287,7 @@ class Level:
 
     def __init__(self, limiter: Limiter, route: str, service: str) -> None:
         settings = limiter.settings
+        limiter.places.add((route, service))
         self.limiter = limiter
         self.key: Key = make_key(settings.per, route, service)
         self._methods = frozenset(method.encode() for method in settings.methods)
@@ -247,8 +306,9 @@ class Level:
         if limiter.sparing and limiter.spares(exchange):
             limiter.count("exempt")
             return None
-        key = self.key(exchange)
-        algorithm = limiter.algorithm_for(exchange, key) if limiter.special else limiter.algorithm
+        key, algorithm = self.key(exchange), limiter.algorithm
+        if limiter.special:
+            key, algorithm = limiter.own(exchange, key)
         return _ask(Ask, (limiter, algorithm, key, self._units or self._cost.of(exchange)))
 
     def __repr__(self) -> str:

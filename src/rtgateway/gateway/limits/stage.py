@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from rtgateway.errors import ClientGone
+from rtgateway.errors import ClientGone, Unauthorized
 from rtgateway.gateway.limits import answers
 from rtgateway.gateway.limits.access import Access
 from rtgateway.gateway.limits.limiter import Level, Limiter
@@ -16,11 +18,15 @@ from rtgateway.net.tasks import Task, Waiter
 from rtgateway.store.limits.asked import Ask, LimitStore, Outcome
 
 if TYPE_CHECKING:
+    from rtgateway.gateway.auth import JwtAuth
     from rtgateway.gateway.exchange import Exchange
 
 __all__ = ["Limits"]
 
 Exceeded = Callable[[bool], None]
+
+_LONG = 60.0
+"""Seconds after which to ask again what is refused for as long as something else lasts."""
 
 _SAMPLED = 8
 """One decision of so many is looked at for which keys are asked for most."""
@@ -32,10 +38,12 @@ class Limits:
     :param levels: those that refuse, and those that only report what they would have refused.
     :param exceeded: told of each refusal whether it is known who asked.
     :param reactor: for the timers of requests that have to wait for their turn.
+    :param auth: reads tokens where the route itself does not look at them.
     """
 
     __slots__ = (
         "_access",
+        "_auth",
         "_decide",
         "_exceeded",
         "_levels",
@@ -53,6 +61,7 @@ class Limits:
         access: Access,
         exceeded: Exceeded,
         reactor: Any,
+        auth: JwtAuth | None = None,
     ) -> None:
         self._levels = tuple(each for each in levels if not each.limiter.report_only)
         self._reporting = tuple(each for each in levels if each.limiter.report_only)
@@ -60,6 +69,7 @@ class Limits:
         self._decide: Callable[[Sequence[Ask]], Outcome | Waiter[Outcome]] = store.decide
         self._access = access
         self._exceeded = exceeded
+        self._auth = auth if any(each.limiter.by_token for each in levels) else None
         self._reactor = reactor
         self._sample = 1
         self._waiting: set[Deferred[None]] = set()
@@ -81,6 +91,10 @@ class Limits:
         """
         if exchange.unlimited:
             return None
+        if self._auth is not None:
+            # Here a token is nobody's duty, and a bad one as good as none.
+            with suppress(Unauthorized):
+                exchange.identity = self._auth.identify(exchange)
         if exchange.identity is not None:
             self._access.know(exchange)
         asks = [ask for level in self._levels if (ask := level.ask(exchange)) is not None]
@@ -114,8 +128,8 @@ class Limits:
     def _apply(self, exchange: Exchange, asks: list[Ask], outcome: Outcome) -> float:
         """Do what was decided; seconds that the request has to wait for its turn."""
         said = []
-        wait, refused_by = 0.0, None
-        for (asked, algorithm, _, _), taken in zip(asks, outcome.taken, strict=True):
+        wait, refused, refused_key = 0.0, None, ""
+        for (asked, algorithm, key, _), taken in zip(asks, outcome.taken, strict=True):
             limiter = self._limiters[asked.name]
             if taken is None:
                 closed = limiter.on_failure == "deny"
@@ -128,23 +142,28 @@ class Limits:
             else:
                 limiter.count("refused")
                 if taken.wait > wait:
-                    wait, refused_by = taken.wait, limiter
+                    wait, refused, refused_key = taken.wait, limiter, key
+                    if wait == inf:
+                        # The configuration admits every cost: it is load, or this gateway's part.
+                        wait = min(max(taken.reset, 1.0), _LONG)
         exchange.quota = answers.quota_lines(said)
         if outcome.degraded:
             exchange.quota += answers.DEGRADED
         if outcome.admitted:
             return outcome.delay
-        if refused_by is None:
+        if refused is None:
             raise answers.unavailable()
         self._exceeded(exchange.identity is not None)
-        self._access.blame(exchange)
-        raise answers.refusal(wait, _reason(refused_by))
+        if refused.about_clients and not outcome.degraded:
+            self._access.blame(exchange)
+        raise answers.refusal(wait, _reason(refused), f"{refused.name} {refused_key}")
 
     def _report(self, exchange: Exchange) -> None:
         """Ask those that only report; each by itself, because none may hold up another."""
         for level in self._reporting:
             ask = level.ask(exchange)
             if ask is not None:
+                level.limiter.popular.add(ask.key)
                 Task(self._reported(level.limiter, self._decide([ask]))).step()
 
     async def _reported(self, limiter: Limiter, outcome: Outcome | Waiter[Outcome]) -> None:

@@ -14,11 +14,11 @@ __all__ = ["MemoryLimits"]
 _LONGEST = 0.5e-3
 """Seconds that a tick may take, if it is not interrupted."""
 
-_AT_ONCE = 64
+_AT_ONCE = 16
 """Keys that it forgets before it looks at the time."""
 
-_UNITS = 4
-"""Units of a log that take the memory of a key without one."""
+_UNITS = 16
+"""Units of a log that take the memory of a key with a state of one number."""
 
 _outcome = tuple.__new__
 
@@ -32,8 +32,7 @@ class _Table:
     __slots__ = ("keys", "known")
 
     def __init__(self, algorithm: Algorithm, most: int) -> None:
-        weight = _weight(algorithm)
-        self.keys = KeyTable(max(1, most // weight), algorithm.horizon, weight)
+        self.keys = KeyTable(max(1, most // _weight(algorithm)), algorithm.horizon)
         self.known = algorithm
 
     def learn(self, algorithm: Algorithm, most: int) -> None:
@@ -50,7 +49,7 @@ class MemoryLimits:
     mean nothing to another, so that a limiter has a table for each that its plans name.
 
     :param most_keys: of each limiter and kind of algorithm. Of logs there are fewer, so that they
-        take no more memory: 4 units of one count as another key.
+        take no more memory: each 16 units of one count as another key.
     :param clock: monotonic seconds.
     """
 
@@ -76,7 +75,7 @@ class MemoryLimits:
         except KeyError:
             table = self._table(limiter, algorithm)
         keys = table.keys
-        young = keys.young[hash(key) & keys.mask]
+        young = keys.young[hash(key) % keys.shards]
         if key in young:
             taken = algorithm.take(young[key], cost, 0, self._clock())
             if taken[0]:
@@ -195,5 +194,5 @@ class MemoryLimits:
 
 
 def _weight(algorithm: Algorithm) -> int:
-    """How much memory a state takes at most, that of a number being 1."""
-    return 1 + algorithm.limit // _UNITS if isinstance(algorithm, SlidingLog) else 1
+    """How much memory a key takes at most, one with a state of one number being 1."""
+    return 1 + -(-algorithm.limit // _UNITS) if isinstance(algorithm, SlidingLog) else 1

@@ -126,7 +126,7 @@ class _OneLimiter:
                 if limiter == name
             },
             "keys": limits.keys.get(name),
-            "leases": None
+            "leased": None
             if leases is None
             else {
                 "live": leases.live,

@@ -10,10 +10,11 @@ Nothing here knows sockets. Callers: ``web.channel`` (requests), ``upstream.conn
 
 from rtgateway.wire.http1.heads import HeadLimits
 from rtgateway.wire.http1.request import NO_HEAD, RequestHead, RequestParser
-from rtgateway.wire.http1.response import ResponseHead, ResponseParser
+from rtgateway.wire.http1.response import QUOTA_FIELDS, ResponseHead, ResponseParser
 
 __all__ = [
     "NO_HEAD",
+    "QUOTA_FIELDS",
     "HeadLimits",
     "RequestHead",
     "RequestParser",

@@ -19,14 +19,17 @@ from rtgateway.wire.http1.heads import (
 )
 from rtgateway.wire.lines import Field, Line, LineTable, line_field, named_fields, passed_on
 
-__all__ = ["ResponseHead", "ResponseParser"]
+__all__ = ["QUOTA_FIELDS", "ResponseHead", "ResponseParser"]
 
 _MAX_RECENT = 512
 """How many heads are remembered."""
 
+QUOTA_FIELDS = frozenset([b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset"])
+"""What an instance says of limits of its own, and the gateway of its."""
+
 _RESPONSE_LINES = LineTable(
     dropped=HOP_BY_HOP | {b"content-length", b"x-request-id"},
-    named=frozenset(
+    named=QUOTA_FIELDS.union(
         b"content-length content-type transfer-encoding connection date content-encoding "
         b"set-cookie proxy-connection retry-after".split()
     ),
@@ -91,6 +94,12 @@ class ResponseHead:
             self.keep_alive = version == 11 and self.length != -2
         else:
             self.keep_alive = keeps_alive(connection, version) and self.length != -2
+
+    def without(self, names: frozenset[bytes]) -> bytes:
+        """``passed_on`` without these fields (lower-case names)."""
+        first_line, _, _ = self.passed_on.partition(b"\r\n")
+        lines = [line for line in self.lines if line[0][0] not in names]
+        return first_line + b"\r\n" + passed_on(lines, self.named.get(b"connection"))
 
     def _framing(self, chunked: bool, to_head: bool) -> int:
         status = self.status
