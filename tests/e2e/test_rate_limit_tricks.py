@@ -21,6 +21,7 @@ from rtgateway.testing import RawAnswer, RawClient, RunningGateway, eventually
 from rtgateway.testing.upstream import RecordedConnection
 from rtgateway.testing.waiting import soon, the_reactor, within
 from rtgateway.testing.websocket import WebSocketClient, WebSocketUpstream
+from tests.e2e.test_leaks import assert_not_grown, one_by_one, pipelined, settled
 from tests.e2e.test_rate_limits import SECRET, asked, bearer, bucket, statuses
 from tests.e2e.test_retries import service
 from tests.e2e.world import World, event_stream, get, post, with_length
@@ -531,3 +532,51 @@ async def test_a_blocked_loop(world: World, monkeypatch: pytest.MonkeyPatch) -> 
     assert json.loads(refused.body)["reason"].endswith("(adjusted due to high load: 0.10x)")
     service.limits.tick(now + 1, 0.0, 0.0)
     assert (await asked(world, gateway)).header(b"x-ratelimit-limit") == b"100"
+
+
+# -- what is left -------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_left_of_who_was_refused(world: World) -> None:
+    upstream = await world.upstream(with_length(b"ok"))
+    gateway = await world.gateway(upstream, rate_limits={"it": bucket(1)})
+    await pipelined(gateway, get(PATH), 500)
+    await one_by_one(gateway, get(PATH), 50)
+    before = await settled(upstream, gateway)
+    await pipelined(gateway, get(PATH), 1000)
+    await one_by_one(gateway, get(PATH), 250)
+    assert_not_grown(before, await settled(upstream, gateway))
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_left_of_who_left_before_his_turn(world: World) -> None:
+    """No timer either. Their turns are not given to others, who were told theirs."""
+    upstream = await world.upstream(with_length(b"ok"))
+    shaper = {"algorithm": "shaper", "refill_rate": 1, "queue": 2000, "per": "header:x-tenant"}
+    gateway = await world.gateway(upstream, rate_limits={"it": shaper})
+    service = gateway.service
+
+    def waiting() -> int:
+        return sum(len(each._waiting) for each in service.routing.limits)
+
+    async def leave(number: int) -> None:
+        clients = [await RawClient.connect(gateway.port) for _ in range(number)]
+        for client in clients:
+            client.send(get(PATH, "X-Tenant: a"))
+        await eventually(lambda: waiting() >= number - 1)
+        for client in clients:
+            client.abort()
+        await eventually(lambda: not waiting() and not service.site.channels)
+
+    await leave(200)
+    before = await settled(upstream, gateway)
+    for _ in range(2):
+        await leave(200)
+    assert_not_grown(before, await settled(upstream, gateway))
+    assert len(upstream.connections) == 1
+    clients = [await world.client(gateway, get(PATH, "X-Tenant: b")) for _ in range(5)]
+    await eventually(lambda: waiting() == 4)
+    await gateway.stop()
+    await eventually(lambda: all(client.lost is not None for client in clients))
+    assert not waiting()

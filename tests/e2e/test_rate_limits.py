@@ -13,7 +13,7 @@ import pytest_twisted
 
 from rtgateway.testing import RawAnswer, RunningGateway, eventually
 from rtgateway.testing.redis import RedisServer
-from tests.e2e.world import World, event_stream, get, with_length
+from tests.e2e.world import World, event_stream, get, post, with_length
 
 __all__: list[str] = []
 
@@ -366,3 +366,45 @@ async def test_without_redis(
     await eventually(lambda: link.up)
     answer = await asked(world, gateway)
     assert (answer.status, answer.header(b"x-ratelimit-mode")) == (200, None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_tokens_where_none_is_needed(world: World, state: str) -> None:
+    """A limiter that counts by token reads those that are there; a bad one is as good as none."""
+    upstream = await world.upstream(with_length(b"ok"))
+    gateway = await world.gateway(
+        upstream,
+        state=state,
+        auth={"jwt": {"secret": SECRET}},
+        rate_limits={"users": bucket(1, per="identity")},
+    )
+    assert await statuses(world, gateway, 2, bearer("ann")) == [200, 429]
+    assert await statuses(world, gateway, 2, bearer("bob")) == [200, 429]
+    assert await statuses(world, gateway, 1, "Authorization: Bearer x.y.z") == [200]
+    assert await statuses(world, gateway, 1) == [429]
+
+
+@pytest_twisted.ensureDeferred
+async def test_resetting_somebody(world: World, state: str) -> None:
+    """All that a subject has taken is forgotten, of combined limits too."""
+    upstream = await world.upstream(with_length(b"ok"))
+    gateway = await world.gateway(
+        upstream,
+        state=state,
+        admin={"open": True},
+        rate_limits={"one": bucket(1), "both": bucket(1, per=["ip", "route", "service"])},
+    )
+    assert await statuses(world, gateway, 2) == [200, 429]
+    assert await reset(world, gateway, "ip:127.0.0.1") == 2
+    assert await statuses(world, gateway, 2) == [200, 429]
+    assert await reset(world, gateway, "ip:192.0.2.1") == 0
+
+
+async def reset(world: World, gateway: RunningGateway, subject: str) -> int:
+    """How many limiters knew it."""
+    body = json.dumps({"subject": subject}).encode()
+    request = post("/gateway/rate-limits/reset", body, "Content-Type: application/json")
+    client = await world.client(gateway, request)
+    answer = await client.answer(to=b"POST")
+    assert answer.status == 200
+    return int(json.loads(answer.body)["reset"])

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from rtgateway.core.limits import FixedWindow, TokenBucket
 from rtgateway.gateway.limits.answers import Words, banned, denied, quota_lines, refusal
-from tests.gateway.limit_parts import Asked, Stage, bucket, taken
+from rtgateway.store.limits.asked import Ask, Outcome
+from rtgateway.store.limits.known import Known, Tally, as_known
+from tests.gateway.limit_parts import Asked, Scripted, Stage, bucket, limiter_of, taken
 
 __all__: list[str] = []
 
@@ -172,3 +174,41 @@ def test_a_refusal_costs_nothing() -> None:
     assert again is not None
     assert again.headers == first.headers
     assert b'"other";r=1998' in last.quota
+
+
+@pytest.mark.xfail(strict=True, reason="H10-11: with leases more may be left than there is")
+def test_no_more_is_left_than_there_is() -> None:
+    """What Redis had left then, and what was leased before and since, may be more together."""
+    ask = Ask(limiter_of(**bucket(50)), TokenBucket(50, 200), "ip:192.0.2.1", 1)
+    known = Known(ask, Tally(), 0.0)
+    known.remaining = 40
+    known.lease(10, 1.0, 0.7, 0.0)
+    known.lease(10, 1.0, 0.7, 0.0)
+    assert as_known(known, 0.1).remaining <= 50
+
+
+def test_never_is_a_day() -> None:
+    """A cost that is more than there may ever be at once, such as a plan's."""
+    stage = Stage(Scripted(at_once=Outcome(False, [taken(wait=math.inf)])), it=bucket(5))
+    error = stage.admit(Asked())
+    assert error is not None
+    assert dict(error.headers) == {b"Retry-After": b"86400"}
+
+
+@pytest.mark.xfail(strict=True, reason="H10-12: without Redis, dear requests are told: in a day")
+def test_without_redis_nobody_is_told_to_come_back_in_a_day() -> None:
+    """A gateway's part of a limit may be less than one request costs; Redis is back in seconds."""
+    outcome = Outcome(False, [taken(wait=math.inf)], 0.0, True)
+    error = Stage(Scripted(at_once=outcome), it=bucket(5)).admit(Asked())
+    assert error is not None
+    assert int(dict(error.headers)[b"Retry-After"]) <= 60
+
+
+@pytest.mark.xfail(strict=True, reason="H10-13: under load, dear requests are told: in a day")
+def test_under_load_nobody_is_told_to_come_back_in_a_day() -> None:
+    """Under load a limit may be less than one request costs, which is so for some seconds."""
+    stage = Stage(it={"algorithm": "adaptive", **bucket(10), "cost": 5})
+    for _ in range(10):
+        stage.limiters["it"].adapt(5.0, 0.0, 0.0)
+    error = stage.admit(Asked())
+    assert error is None or int(dict(error.headers)[b"Retry-After"]) <= 600

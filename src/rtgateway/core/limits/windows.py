@@ -160,12 +160,7 @@ class SlidingWindow(_Window):
         else:
             reset = 0.0
         if cost or extra:
-            current += extra
-            # As `_state` does: a call of it takes a tenth of what all of this does.
-            if previous < _SMALL and current < _SMALL:
-                state = complex(start, previous * _SMALL + current)
-            else:
-                state = _state(start, previous, current)
+            state = _state(start, previous, current + extra)
         return _taken(Taken, (0.0, left, reset, extra, 0.0, state))
 
     def _refused(

@@ -51,6 +51,7 @@ class Limits:
         "_reactor",
         "_reporting",
         "_sample",
+        "_stopped",
         "_waiting",
     )
 
@@ -72,6 +73,7 @@ class Limits:
         self._auth = auth if any(each.limiter.by_token for each in levels) else None
         self._reactor = reactor
         self._sample = 1
+        self._stopped = False
         self._waiting: set[Deferred[None]] = set()
 
     # -- what the pipeline calls --------------------------------------------------------------
@@ -115,13 +117,18 @@ class Limits:
 
     def stop(self) -> None:
         """Let nobody wait any longer: the gateway has stopped."""
+        self._stopped = True
         for waiting in list(self._waiting):
             waiting.cancel()
 
     # -- a decision ---------------------------------------------------------------------------
 
     async def _later(self, exchange: Exchange, asks: list[Ask], asked: Waiter[Outcome]) -> None:
-        delay = self._apply(exchange, asks, await asked)
+        outcome = await asked
+        if self._stopped:
+            # The store was let go of, and so were the services.
+            raise ClientGone()
+        delay = self._apply(exchange, asks, outcome)
         if delay:
             await self._delay(delay)
 

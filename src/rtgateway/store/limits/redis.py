@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from rtgateway.core.limits import Algorithm, Taken
 from rtgateway.net.tasks import Waiter
 from rtgateway.store.errors import StoreError
-from rtgateway.store.limits.asked import Ask, Limiter, Outcome, Usage
+from rtgateway.store.limits.asked import Ask, Limiter, Outcome
 from rtgateway.store.redis.script import load
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class RedisLimits:
     def ask(self, asks: Sequence[Ask], wants: Sequence[int], done: Answered) -> None:
         """Take the cost of each ask, and up to so many units more, or nothing of any.
 
-        :param asks: no two about the same key of the same limiter.
+        :param asks: two about the same key of the same limiter take of it one after the other.
         :param wants: for each ask, the units beyond its cost that are welcome.
         :param done: gets what each limiter says. Nothing was taken unless each ``wait`` is 0.
         """
@@ -109,25 +109,6 @@ class RedisLimits:
             args += self._arguments_of(algorithm)
             args.append(units)
         self._link.script(self._give_back, keys, args, done)
-
-    def usage(
-        self,
-        asks: Sequence[Ask],
-        done: Callable[[Sequence[Usage] | None, StoreError | None], None],
-    ) -> None:
-        """What each key has left; takes nothing."""
-
-        def answered(taken: Sequence[Taken] | None, error: StoreError | None) -> None:
-            if taken is None:
-                done(None, error)
-                return
-            usages = [
-                Usage(ask.key, ask.algorithm.limit, each.remaining, each.reset)
-                for ask, each in zip(asks, taken, strict=True)
-            ]
-            done(usages, None)
-
-        self.ask([ask._replace(cost=0) for ask in asks], [0] * len(asks), answered)
 
     def reset(
         self,

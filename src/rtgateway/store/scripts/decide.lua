@@ -1,7 +1,7 @@
 -- Takes units of several keys, or nothing of any: what core/limits does, in the same operations and
 -- the same order, so that both agree to the last bit. What each number means is said there.
 --
--- KEYS      one for each limiter asked
+-- KEYS      one for each limiter asked; what one leaves of a key is what the next one finds there
 -- ARGV[1]   the time; empty: that of this server
 -- ARGV      then six for each key: name of the algorithm, its two numbers, milliseconds until the
 --           key expires, cost, units welcome beyond the cost
@@ -17,9 +17,12 @@ if not now then
   now = (time[1] - 1750000000) + time[2] / 1000000
 end
 
+-- By key: the state that this decision leaves if it admits.
+local states = {}
+
 -- The string of a key; empty where there is none, or what an algorithm left that keeps a list.
 local function read(key)
-  local value = pcall('GET', key)
+  local value = states[key] or pcall('GET', key)
   return type(value) == 'string' and value or ''
 end
 
@@ -33,8 +36,8 @@ local function schedule(key, capacity, rate, cost, want)
   if ahead < 0 or ahead > 2 * span then ahead = 0 end
   local after = ahead + cost / rate
   local wait = after - span
-  if wait > 1e-9 and cost > 0 then
-    if cost / rate - span > 1e-9 then wait = huge end
+  if wait > 1e-7 and cost > 0 then
+    if cost / rate - span > 1e-7 then wait = huge end
     local left = floor((span - ahead) * rate + 1e-6)
     return wait, left > 0 and left or 0, ahead, 0, 0
   end
@@ -118,11 +121,19 @@ end
 
 -- The list holds a time for each unit, oldest first, so that it can be searched by halves.
 local function sliding_log(key, limit, window, cost)
-  local length = pcall('LLEN', key)
-  local there = length ~= 0
-  if type(length) ~= 'number' then length = 0 end
-  local function at(index) return tonumber(call('LINDEX', key, index)) end
-  local last, gone = length > 0 and at(-1), 0
+  local listed = pcall('LLEN', key)
+  local there = listed ~= 0
+  if type(listed) ~= 'number' then listed = 0 end
+  -- What this decision did to it already: some that are listed are gone, some come after them.
+  local before = type(states[key]) == 'table' and states[key] or {gone = 0, units = 0}
+  local length = listed - before.gone + before.units
+  local function at(index)
+    if index < length - before.units then
+      return tonumber(call('LINDEX', key, before.gone + index))
+    end
+    return tonumber(before.when)
+  end
+  local last, gone = length > 0 and at(length - 1), 0
   if last and last - now > window then
     gone = length
   elseif last then
@@ -146,7 +157,8 @@ local function sliding_log(key, limit, window, cost)
   local state
   if cost > 0 then
     local when = last and last > now and last or now
-    state = {gone = gone, empty = gone == length, there = there, units = cost}
+    gone = before.gone + gone
+    state = {gone = gone, empty = gone >= listed, there = there, units = before.units + cost}
     state.when = format('%.17g', when)
     reset = when + window - now
   end
@@ -184,22 +196,24 @@ local function take(i, cost, want)
   return ALGORITHMS[ARGV[at]](KEYS[i], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), cost, want)
 end
 
-local states, said, admitted = {}, {}, true
-for i = 1, #KEYS do
+local said, changes, admitted = {}, {}, true
+for i, key in ipairs(KEYS) do
   local cost, want = tonumber(ARGV[6 * i]), tonumber(ARGV[6 * i + 1])
   local wait, left, reset, extra, delay, state = take(i, cost, want)
   if wait > 0 then admitted = false end
-  states[i] = state
+  changes[i] = state
+  if state then states[key] = state end
   said[i] = struct.pack('<di8di8d', wait, left, reset, extra, delay)
 end
 
+if not admitted then states = {} end
 for i, key in ipairs(KEYS) do
-  if states[i] and admitted then
-    write(key, ARGV[6 * i - 1], states[i])
-  elseif states[i] then
+  if changes[i] and not admitted then
     -- It would have admitted; as nothing is taken, it says what is left.
     local _, left, reset = take(i, 0, 0)
     said[i] = struct.pack('<di8di8d', 0, left, reset, 0, 0)
+  elseif changes[i] and changes[i] == states[key] then
+    write(key, ARGV[6 * i - 1], changes[i])
   end
 end
 return table.concat(said)
