@@ -20,9 +20,9 @@ class KeyTableTests(SynchronousTestCase):
         table = KeyTable(10, 60.0)
         self.assertIsNone(table.get("a"))
         table.set("a", 0.0)
-        table.set("b", (1.0, 2.0))
+        table.set("b", 1 + 2j)
         table.set("a", 0.0)
-        self.assertEqual((table.get("a"), table.get("b"), len(table)), (0.0, (1.0, 2.0), 2))
+        self.assertEqual((table.get("a"), table.get("b"), len(table)), (0.0, 1 + 2j, 2))
         self.assertTrue(table.delete("a"))
         self.assertFalse(table.delete("a"))
         self.assertEqual((table.get("a"), len(table)), (None, 1))
@@ -107,20 +107,9 @@ class KeyTableTests(SynchronousTestCase):
             sizes.append(len(table))
         self.assertEqual(sizes[-1], 0)
         steps = [before - after for before, after in pairwise(sizes)]
-        self.assertLess(max(steps), 3000 + 4096)
+        self.assertLess(max(steps), 3000 + 1024)
         self.assertEqual(len(table._going), 0)
         self.assertGreater(sum(step > 0 for step in steps), 5)
-
-    def test_heavy(self) -> None:
-        """Where states are heavy, shards hold fewer of them, and a tick frees fewer."""
-        table = KeyTable(4000, 10.0, weight=250)
-        for i in range(4000):
-            table.set(f"{i}", 1.0)
-        for i in range(2000):
-            before = len(table)
-            table.tick(i * 1.0, 2048)
-            self.assertLess(before - len(table), 100)
-        self.assertEqual(len(table), 0)
 
     def test_less_room(self) -> None:
         """Where the most is made less, ticks see to it."""
@@ -133,13 +122,13 @@ class KeyTableTests(SynchronousTestCase):
         self.assertLessEqual(len(table), 100)
 
     def test_settings(self) -> None:
-        for bad in ((0, 1.0, 1), (1, 0.0, 1), (1, 1.0, 0), (1, float("nan"), 1)):
+        for bad in ((0, 1.0), (1, 0.0), (1, float("nan"))):
             self.assertRaises(ValueError, KeyTable, *bad)
 
     def test_repr(self) -> None:
         table = KeyTable(10_000, 60)
         table.set("secret", 1.0)
-        self.assertEqual(repr(table), "<KeyTable 1 of 10000 keys, 60 s, 8 shards>")
+        self.assertEqual(repr(table), "<KeyTable 1 of 10000 keys, 60 s, 19 shards>")
 
 
 class TableMachine(RuleBasedStateMachine):
@@ -147,10 +136,10 @@ class TableMachine(RuleBasedStateMachine):
 
     keys = st.integers(0, 60).map(str)
 
-    @initialize(most=st.integers(1, 40), weight=st.sampled_from([1, 1000]))
-    def begin(self, most: int, weight: int) -> None:
+    @initialize(most=st.one_of(st.integers(1, 40), st.sampled_from([1200, 3000])))
+    def begin(self, most: int) -> None:
         self.most = most
-        self.table = KeyTable(most, 10.0, weight)
+        self.table = KeyTable(most, 10.0)
         self.now = 0.0
         self.model: dict[str, float] = {}
         self.used: dict[str, float] = {}

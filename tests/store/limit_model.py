@@ -80,7 +80,7 @@ class ModelStore:
                 self.taken[name] = self.taken.get(name, 0) + ask.cost + taken.extra
                 self.first.setdefault(name, self.clock())
                 if isinstance(ask.algorithm, FixedWindow):
-                    ends = taken.state[0]  # type: ignore[index]
+                    ends = taken.state.real  # type: ignore[union-attr]
                     windows = self.windows.setdefault(name, [])
                     if not windows or windows[-1] != ends:
                         windows.append(ends)

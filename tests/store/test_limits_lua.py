@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import pytest
@@ -14,6 +15,7 @@ from rtgateway.core.limits import (
     Algorithm,
     FixedWindow,
     SlidingLog,
+    SlidingWindow,
     State,
     Taken,
     TokenBucket,
@@ -77,13 +79,17 @@ class Twins:
         self.now = NOW
         self.limits = RedisLimits(cast(Any, link), lambda: self.now)
         self.states: dict[str, State | None] = {}
+        # The algorithm that asked last.
+        self.kinds: dict[str, str] = {}
 
     def take(self, asked: Sequence[tuple[Algorithm, str, int, int]]) -> list[Taken]:
         """Both are asked for (algorithm, key, cost, want), and have to agree."""
-        takes = [
-            algorithm.take(self.states.get(key), cost, want, self.now)
-            for algorithm, key, cost, want in asked
-        ]
+        states = dict(self.states)
+        takes = []
+        for algorithm, key, cost, want in asked:
+            takes.append(algorithm.take(states.get(key), cost, want, self.now))
+            if not takes[-1].wait:
+                states[key] = takes[-1].state
         if any(take.wait for take in takes):
             takes = [
                 take
@@ -92,8 +98,8 @@ class Twins:
                 for i, take in enumerate(takes)
             ]
         else:
-            for (_, key, _, _), take in zip(asked, takes, strict=True):
-                self.states[key] = take.state
+            self.states = states
+        self.kinds |= {key: algorithm.name for algorithm, key, _, _ in asked}
         expected = [take._replace(state=None) for take in takes]
         asks = [Ask(LIMIT, Lasting(algorithm), key, cost) for algorithm, key, cost, _ in asked]
         answers: list[Any] = []
@@ -104,6 +110,7 @@ class Twins:
 
     def give_back(self, algorithm: Algorithm, key: str, units: int) -> None:
         """Both get ``units`` back."""
+        self.kinds[key] = algorithm.name
         self.states[key] = algorithm.give_back(self.states.get(key), units, self.now)
         answers: list[Any] = []
         item = (LIMIT, Lasting(algorithm), key, units)
@@ -117,15 +124,21 @@ class Twins:
             assert self.stored(key) == state
 
     def stored(self, key: str) -> State | None:
+        """What Redis has of a key, as Python would have it."""
         whole = self.link.key("limit", LIMIT.name, key)
-        kind = self.link.command("TYPE", whole)
-        if kind == b"list":
-            return tuple(map(float, self.link.command("LRANGE", whole, 0, -1)))
+        if self.link.command("TYPE", whole) == b"list":
+            times = [float(at) for at in self.link.command("LRANGE", whole, 0, -1)]
+            return struct.pack("d" * len(times), *times)
         value = self.link.command("GET", whole)
         if value is None:
             return None
-        numbers = tuple(map(float, value.split()))
-        return numbers if len(numbers) > 1 else numbers[0]
+        numbers = [float(number) for number in value.split()]
+        if self.kinds[key] == "sliding_window":
+            start, previous, current = numbers
+            if max(previous, current) < 2**26:
+                return complex(start, previous * 2**26 + current)
+            return struct.pack("3d", start, previous, current)
+        return complex(*numbers) if len(numbers) > 1 else numbers[0]
 
 
 @pytest.fixture
@@ -152,6 +165,56 @@ def test_one_key(name: str, link: BlockingLink) -> None:
                 twins.take([(quota, "k", step.cost, step.want)])
 
     run()
+
+
+@pytest.mark.parametrize("kind", [FixedWindow, SlidingWindow])
+def test_large_counts(kind: Callable[[int, float], Algorithm], link: BlockingLink) -> None:
+    """Two of them that do not fit into one float, too."""
+    units = st.one_of(st.just(0), st.integers(1, 3), st.integers(0, 10**9))
+
+    @TRACES
+    @given(st.lists(st.tuples(st.floats(0, 15), units, units, st.booleans()), max_size=15))
+    def run(calls: list[tuple[float, int, int, bool]]) -> None:
+        twins = Twins(link)
+        algorithm = kind(10**9, 10.0)
+        for pause, cost, want, back in calls:
+            twins.now += pause
+            twins.take([(algorithm, "k", cost, want)])
+            if back:
+                twins.give_back(algorithm, "k", want)
+
+    run()
+
+
+def test_one_key_twice(link: BlockingLink) -> None:
+    """Several asks about one key take of it one after the other, or nothing of it."""
+    asks = st.lists(
+        st.tuples(st.integers(0, 1), st.integers(0, 8), st.integers(0, 9)), min_size=1, max_size=4
+    )
+
+    @TRACES
+    @given(
+        st.lists(algorithms, min_size=2, max_size=2), st.lists(st.tuples(PAUSES, asks), max_size=20)
+    )
+    def run(quotas: list[Algorithm], steps: list[tuple[float, list[tuple[int, int, int]]]]) -> None:
+        twins = Twins(link)
+        for pause, asked in steps:
+            twins.now += pause
+            twins.take([(quotas[n], f"k{n}", cost, want) for n, cost, want in asked])
+
+    run()
+
+
+def test_nothing_counts(link: BlockingLink) -> None:
+    """A window in which all was given back needs no time, wherever the clock goes."""
+    twins = Twins(link)
+    window = SlidingWindow(10, 10.0)
+    twins.take([(window, "k", 1, 4)])
+    twins.give_back(window, "k", 5)
+    for step in (-5.0, 5.0, 5.0):
+        twins.now += step
+        [taken] = twins.take([(window, "k", 0, 0)])
+        assert taken[:3] == (0.0, 10, 0.0)
 
 
 def test_several_keys(link: BlockingLink) -> None:
@@ -197,6 +260,7 @@ def test_another_algorithm(old: str, new: str, link: BlockingLink) -> None:
     same = old == new or {old, new} <= schedules
     assert taken[0][0][0].remaining == (6 if same else 9)
     assert link.command("PTTL", link.key("limit", "twin", "k")) > 0
+    twins.kinds["k"] = new
     twins.states["k"] = twins.stored("k")
     twins.take([(after, "k", 2, 0)])
 

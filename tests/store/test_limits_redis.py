@@ -88,18 +88,6 @@ async def test_keys_of_a_decision_share_a_hash_tag(redis: RedisServer, make_link
     ]
 
 
-def test_usage(link: BlockingLink) -> None:
-    limits = RedisLimits(cast(Any, link))
-    answers: list[Any] = []
-    limits.ask([ONE._replace(cost=4)], [0], lambda *each: None)
-    asks = [ONE, ONE._replace(key="ip:203.0.113.8")]
-    limits.usage(asks, lambda *each: answers.append(each))
-    [[[one, other], error]] = answers
-    assert error is None
-    assert one == ("ip:203.0.113.7", 10, 6, pytest.approx(4, abs=1))
-    assert other == ("ip:203.0.113.8", 10, 10, 0)
-
-
 def test_refused_by_redis(blocking: BlockingLink) -> None:
     """Nothing is taken of any key, and nothing half."""
     log = TEN["sliding_log"]

@@ -34,6 +34,7 @@ class IpLists:
 
     :param allow: configured networks, ``deny``: likewise.
     :ivar allow: all networks of the list, ``deny``: likewise.
+    :ivar active: whether there is any.
     :raises ValueError: one of them is no network.
     """
 
@@ -52,6 +53,7 @@ class IpLists:
         self._added: dict[str, set[Network]] = {"allow": set(), "deny": set()}
         self._most = most
         self._verdicts: dict[str, Verdict] = {}
+        self.active = bool(len(self.allow) or len(self.deny))
 
     def verdict(self, ip: str) -> Verdict:
         """What to do about an address; empty: neither list has it."""
@@ -114,6 +116,7 @@ class IpLists:
         added -= gone
         networks.drop(gone - self._configured[which])
         self._verdicts.clear()
+        self.active = bool(len(self.allow) or len(self.deny))
 
     def _judge(self, ip: str) -> Verdict:
         verdict: Verdict = ""

@@ -18,6 +18,7 @@ __all__ = ["Access", "Bans", "IpLists"]
 class Bans(Protocol):
     """Who is banned (``store.bans``)."""
 
+    def __len__(self) -> int: ...
     def banned(self, subject: str, now: float) -> float: ...
     def refused(self, subject: str) -> None: ...
 
@@ -25,6 +26,8 @@ class Bans(Protocol):
 class IpLists(Protocol):
     """Which addresses are listed (``store.ip_lists``)."""
 
+    @property
+    def active(self) -> bool: ...
     def verdict(self, ip: str) -> str: ...
 
 
@@ -69,22 +72,23 @@ class Access:
 
         :raises GatewayError: it may not come in.
         """
-        client_ip = exchange.client_ip
-        verdict = self._lists.verdict(client_ip)
-        if verdict == "allow":
-            exchange.unlimited = True
-            return
-        if verdict or self._only_allowed:
-            self.denied += 1
-            raise answers.denied(self._deny_status)
-        self._ban(ip_key(client_ip))
+        if self._lists.active or self._only_allowed:
+            verdict = self._lists.verdict(exchange.client_ip)
+            if verdict == "allow":
+                exchange.unlimited = True
+                return
+            if verdict or self._only_allowed:
+                self.denied += 1
+                raise answers.denied(self._deny_status)
+        if len(self._bans):
+            self._ban(ip_key(exchange.client_ip))
 
     def know(self, exchange: Exchange) -> None:
         """The same, now that it is known who asks.
 
         :raises GatewayError: who asks is banned.
         """
-        if exchange.identity is not None:
+        if exchange.identity is not None and len(self._bans):
             self._ban(of_client(exchange))
 
     def _ban(self, subject: str) -> None:
