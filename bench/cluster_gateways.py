@@ -82,14 +82,19 @@ def limit_to(configuration: Path, limiter: dict[str, object]) -> None:
 
 
 async def load(ports: list[int], options: argparse.Namespace) -> list[Seen]:
-    """Ask each gateway ``times * limit / gateways`` times a second."""
-    rate = options.limit * options.times / len(ports)
+    """Ask all gateways together ``times * limit`` times a second."""
+    rate = options.limit * options.times
+    share = 1 / len(ports)
+    shares = [share for _ in ports]
+    if options.uneven and len(ports) > 1:
+        # The first one has half of the clients.
+        shares = [0.5, *(0.5 / (len(ports) - 1) for _ in ports[1:])]
     seen = [Seen() for _ in ports]
     until = asyncio.get_running_loop().time() + options.seconds
     await asyncio.gather(
         *(
-            client(port, rate / 2, until, each)
-            for port, each in zip(ports, seen, strict=True)
+            client(port, rate * share / 2, until, each)
+            for port, each, share in zip(ports, seen, shares, strict=True)
             for _ in range(2)
         )
     )
@@ -150,6 +155,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--capacity", type=int, default=100)
     parser.add_argument("--times", type=float, default=10.0, help="the limit, is asked for")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--uneven", action="store_true", help="half of it at one gateway")
     parser.add_argument("--no-leases", action="store_true")
     return parser.parse_args(arguments)
 

@@ -331,6 +331,9 @@ class AllTests(SynchronousTestCase):
         start: float | None = None
         window = algorithm.window
         for now, cost, taken in ask(algorithm, calls):
+            if start is not None and min(abs(now - start - n * window) for n in (1, 2)) < 1e-8:
+                # Whether a window that ends now has ended is a matter of rounding.
+                return
             if start is not None and now >= start + 2 * window:
                 start, counts = None, {}
             elif start is not None and now >= start + window:

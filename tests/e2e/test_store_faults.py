@@ -20,6 +20,7 @@ from hiredis import ReplyError
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
+from rtgateway.store.errors import StoreError
 from rtgateway.testing import RawAnswer, RawClient, RunningGateway, eventually
 from rtgateway.testing.redis import RedisServer, Watched
 from rtgateway.testing.waiting import soon
@@ -318,8 +319,20 @@ async def test_connections_are_killed_under_load(world: World, redis_server: Red
         pass
     assert await load.end() == {200: len(load.answers)}
     assert load.slowest < 1.0 + SLACK
-    await other.service.bans.ban("ip:192.0.2.1", 60, "")
+    await banned_by(other, "ip:192.0.2.1")
     await eventually(lambda: len(gateway.service.bans) == 1)
+
+
+async def banned_by(gateway: RunningGateway, subject: str) -> None:
+    """Try until Redis answers."""
+    deadline = monotonic() + 2.0 + SLACK
+    while True:
+        try:
+            await gateway.service.bans.ban(subject, 60, "")
+            return
+        except StoreError:
+            assert monotonic() < deadline
+            await soon(0.05)
 
 
 # -- it forgets ---------------------------------------------------------------------------------

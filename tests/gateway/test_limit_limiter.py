@@ -127,6 +127,26 @@ def test_a_subject_that_is_spelled_like_a_key() -> None:
     assert [allowed(stage, identity=person(name)) for name in overrides] == [5, 5]
 
 
+def test_a_subject_that_is_spelled_like_a_service() -> None:
+    """Nor those of a whole service, outside of what all its clients have together."""
+    overrides = {"service:main": {"capacity": 9}}
+    stage = Stage(it=bucket(5, 0.001, per="service", overrides=overrides))
+    assert allowed(stage) == 9
+    assert allowed(stage, identity=person("service:main")) == 0
+
+
+def test_two_tokens_of_one_subject() -> None:
+    """Who has an old token of another plan has what both plans give him, and no more."""
+    plans = {"claim": "plan", "values": {"gold": {"capacity": 50, "refill_rate": 0.01}}}
+    stage = Stage(it=bucket(5, 10, per="identity", plans=plans))
+    stage.clock.now = 1000.0
+    admitted = 0
+    for _ in range(100):
+        admitted += allowed(stage, identity=person("ann", plan="gold"))
+        admitted += allowed(stage, identity=person("ann"))
+    assert admitted == 55
+
+
 def test_numbers_of_one_do_not_forgive_those_of_another() -> None:
     """A key that is asked for with several numbers is never as good as new by that."""
     stage = Stage(

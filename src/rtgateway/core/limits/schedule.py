@@ -67,7 +67,7 @@ class _Schedule:
         if state is None:
             ahead = 0.0
         else:
-            ahead = state - now  # type: ignore[operator]
+            ahead = state - now  # type: ignore[operator,assignment]
             # Twice as far ahead as can be: the clock was set back, or the quota is another one.
             # A smaller step is waited out: it costs nobody more than a span, and forgives nothing.
             if ahead < 0.0 or ahead > 2.0 * span:
@@ -99,7 +99,7 @@ class _Schedule:
         """See `Algorithm.give_back`. A bucket is never more than full."""
         if state is None:
             return None
-        back: float = state - units / self.rate  # type: ignore[operator]
+        back: float = state - units / self.rate  # type: ignore[operator,assignment]
         return back if back > now else now
 
     def parameters(self) -> tuple[bytes, ...]:
@@ -192,7 +192,7 @@ class Shaper(_Schedule):
         if state is None:
             ahead = 0.0
         else:
-            ahead = state - now  # type: ignore[operator]
+            ahead = state - now  # type: ignore[operator,assignment]
             if ahead < 0.0 or ahead > 2.0 * span:
                 ahead = 0.0
         after = ahead + cost / rate

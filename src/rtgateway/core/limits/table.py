@@ -32,8 +32,8 @@ class KeyTable:
     :param horizon: seconds without use after which a state is as good as none.
     :raises ValueError: ``most`` below 1, or a horizon that is not above 0.
 
-    For who asks very often: ``young[hash(key) % shards]`` is the dict that a key is in if it was used
-    lately. A state that is there may be replaced in place; all else is for `get` and `set`.
+    For who asks very often: ``young[hash(key) % shards]`` is the dict that a key is in if it was
+    used lately. A state that is there may be replaced in place; all else is for `get` and `set`.
     """
 
     __slots__ = (
@@ -52,8 +52,8 @@ class KeyTable:
     def __init__(self, most: int, horizon: float) -> None:
         if most < 1 or not horizon > 0:
             raise ValueError(f"{most} keys for {horizon:g} s")
-        # Odd: what is left of the hashes in one shard is then any number, and its dict, which goes by
-        # their last bits, does not put all of them into the same places.
+        # Odd, so that the hashes in a shard do not end in the same bits: by the last bits a dict
+        # finds their places.
         shards = most // _SHARD | 1
         self.most = most
         self.horizon = horizon

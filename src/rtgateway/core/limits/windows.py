@@ -210,7 +210,7 @@ class SlidingWindow(_Window):
 def _counts(state: State) -> tuple[float, float, float]:
     """When this window began, what the last one counted, and what this one did."""
     if isinstance(state, bytes):
-        return _wide.unpack(state)  # type: ignore[return-value]
+        return _wide.unpack(state)
     current = state.imag
     if current < _SMALL:
         return state.real, 0.0, current

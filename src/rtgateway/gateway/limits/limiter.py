@@ -103,7 +103,7 @@ class Limiter:
         self.about_clients = any(each.kind not in _FIXED for each in settings.per)
         self.places: set[tuple[str, str]] = set()
         # What an override's name begins with that is a key, and no subject of a token.
-        kinds = ("ip", "identity", *(each.name for each in settings.per if each.name))
+        kinds = ("ip", "identity", "service", "route", *(each.name for each in settings.per if each.name))
         self._kinds = tuple(f"{kind}:" for kind in kinds)
         self.level = "+".join(each.name or each.kind for each in settings.per)
         self.on_failure: OnFailure = settings.on_store_failure
