@@ -338,6 +338,47 @@ async def test_tokens(world: World) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_tokens_that_nobody_asks_for(world: World) -> None:
+    """On a route for everybody a token says who asks; a bad one is as good as none, and no way to
+    another share, nor to what is forbidden."""
+    gateway = await limited(
+        world,
+        auth={"required": False, "jwt": {"secret": SECRET}},
+        rate_limits={"it": bucket(1, per="identity", exempt={"identities": ["root"]})},
+    )
+    assert await statuses(world, gateway, 2, bearer("ann")) == [200, 429]
+    assert await statuses(world, gateway, 2, bearer("bob")) == [200, 429]
+    assert await statuses(world, gateway, 3, bearer("root")) == [200, 200, 200]
+    forged = jwt.encode({"sub": "root"}, "another secret that is long enough to be one", "HS256")
+    old = jwt.encode({"sub": "root", "exp": 1}, SECRET, "HS256")
+    lines = [f"Authorization: Bearer {each}" for each in (forged, old, "x.y.z", "", "\xff")]
+    codes = [(await asked(world, gateway, line)).status for line in (*lines, "X-None: 1")]
+    assert codes == [200, *[429] * 5]
+    client = await world.client(gateway)
+    for code in (429, 429):
+        client.send(get(PATH, bearer("ann")))
+        assert (await client.answer()).status == code
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_websocket_does_not_end_with_a_token_that_nobody_asked_for(world: World) -> None:
+    """What a limiter reads for itself changes nothing else of a route."""
+    upstream = await WebSocketUpstream.listening()
+    world.keep(upstream)
+    gateway = await world.gateway(
+        upstream,
+        auth={"required": False, "jwt": {"secret": SECRET, "leeway": 0}},
+        rate_limits={"it": bucket(5, per="identity")},
+    )
+    token = jwt.encode({"sub": "ann", "exp": int(time()) + 2}, SECRET, "HS256")
+    socket = await WebSocketClient.open(gateway.port, "/ws/main", f"Authorization: Bearer {token}")
+    await soon(2.5)
+    assert socket.lost is None
+    assert not socket.frames
+    socket.abort()
+
+
+@pytest_twisted.ensureDeferred
 async def test_odd_claims(world: World) -> None:
     gateway = await limited(world, auth=AUTH, rate_limits={"it": bucket(1, per="claim:tenant")})
     odd: list[Any] = [["a"], {"a": 1}, None, 1.5, "", [], True, 10**300, "x" * 3000, "ü|\0\n"]

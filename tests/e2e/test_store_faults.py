@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from random import Random
 from time import monotonic
 from typing import Any
 
@@ -20,14 +21,15 @@ from hiredis import ReplyError
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
+from rtgateway.net.tasks import Task
 from rtgateway.store.errors import StoreError
 from rtgateway.testing import RawAnswer, RawClient, RunningGateway, eventually
 from rtgateway.testing.redis import RedisServer, Watched
 from rtgateway.testing.waiting import soon
 from rtgateway.testing.websocket import WebSocketClient, WebSocketUpstream
 from tests.e2e.test_leaks import assert_not_grown, settled
-from tests.e2e.test_rate_limits import asked, bucket, statuses
-from tests.e2e.world import World, event_stream, get, with_length
+from tests.e2e.test_rate_limits import SECRET, asked, bearer, bucket, statuses
+from tests.e2e.world import World, event_stream, get, post, with_length
 
 __all__: list[str] = []
 
@@ -319,16 +321,16 @@ async def test_connections_are_killed_under_load(world: World, redis_server: Red
         pass
     assert await load.end() == {200: len(load.answers)}
     assert load.slowest < 1.0 + SLACK
-    await banned_by(other, "ip:192.0.2.1")
+    await patiently(lambda: other.service.bans.ban("ip:192.0.2.1", 60, ""))
     await eventually(lambda: len(gateway.service.bans) == 1)
 
 
-async def banned_by(gateway: RunningGateway, subject: str) -> None:
+async def patiently(change: Callable[[], Deferred[Any]]) -> None:
     """Try until Redis answers."""
     deadline = monotonic() + 2.0 + SLACK
     while True:
         try:
-            await gateway.service.bans.ban(subject, 60, "")
+            await change()
             return
         except StoreError:
             assert monotonic() < deadline
@@ -527,6 +529,26 @@ async def test_started_before_redis(world: World, redis_server: RedisServer) -> 
     await eventually(lambda: link_of(gateway).up, 2.0 + SLACK)
     answer = await asked(world, gateway)
     assert (answer.status, degraded(answer)) == (200, False)
+
+
+@pytest_twisted.ensureDeferred
+async def test_started_while_it_hangs(world: World, redis_server: RedisServer) -> None:
+    """Connections are taken and nobody speaks: the same, and it may be stopped as well."""
+    redis_server.pause()
+    state = {"url": redis_server.url, "connect_timeout": "300ms"}
+    upstream = await world.upstream(with_length(b"ok"))
+    began = monotonic()
+    gateway = await world.gateway(upstream, state=state, rate_limits={"it": bucket(2)})
+    answers = [await asked(world, gateway) for _ in range(3)]
+    assert monotonic() - began < 0.3 + SLACK
+    assert [(each.status, degraded(each)) for each in answers] == [
+        (200, True),
+        (200, True),
+        (429, True),
+    ]
+    began = monotonic()
+    await gateway.stop()
+    assert monotonic() - began < 1.0 + SLACK
 
 
 @pytest_twisted.ensureDeferred
@@ -734,3 +756,130 @@ async def test_many_keys(world: World, redis: RedisServer) -> None:
             for _ in range(100):
                 assert (await client.answer()).status == 200
     await eventually(lambda: int(redis.cli("DBSIZE")) < 100)
+
+
+# -- everything at once -------------------------------------------------------------------------
+
+EVERYTHING: dict[str, dict[str, Any]] = {
+    "by-ip": {**bucket(300, refill_rate=50), "cost": {"header": "x-cost", "most": 9}},
+    "by-identity": {"algorithm": "gcra", "limit": 60, "window": "1s", "per": "identity"},
+    "by-header": {
+        "algorithm": "sliding_log",
+        "limit": 40,
+        "window": "1s",
+        "per": "header:x-tenant",
+    },
+    "by-claim": {
+        "algorithm": "sliding_window",
+        "limit": 80,
+        "window": "1s",
+        "per": ["claim:tenant", "route"],
+        "plans": {"claim": "plan", "values": {"gold": {"limit": 90}}},
+        "on_store_failure": "allow",
+    },
+    "all": {"algorithm": "adaptive", "capacity": 400, "refill_rate": 400, "per": "global"},
+    "service": {"algorithm": "fixed_window", "limit": 300, "window": "1s", "per": "service"},
+    "paced": {"algorithm": "shaper", "refill_rate": 1000, "queue": 20, "per": ["ip", "route"]},
+    "leaky": {
+        "algorithm": "leaky_bucket",
+        "capacity": 100,
+        "refill_rate": 100,
+        "on_store_failure": "deny",
+        "overrides": {"ann": {"capacity": 9}, "ip:127.0.0.1": {"refill_rate": 200}},
+    },
+    "trial": {**bucket(5, refill_rate=5), "report_only": True, "per": "route"},
+}
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest_twisted.ensureDeferred
+async def test_everything_at_once(world: World, redis_server: RedisServer, seed: int) -> None:
+    """All algorithms and keys, while numbers, lists and bans change, and Redis is at its worst:
+    every request has an answer, by the rules, and no error of the gateway's own."""
+    dice = Random(seed)
+    gateway = await limited(
+        world,
+        hasty(redis_server, heartbeat="200ms", leases={"duration": "200ms"}),
+        auth={"required": False, "jwt": {"secret": SECRET}},
+        penalties={"refusals": 30, "window": "1s", "duration": "1s", "factor": 1},
+        routes=[{"path": "/free", "service": "main", "name": "free"}],
+        rate_limits=EVERYTHING,
+    )
+    service = gateway.service
+    tokens = [bearer("ann"), bearer("bob", tenant="acme", plan="gold"), bearer("cyd", tenant=[1])]
+
+    def request() -> bytes:
+        lines = [dice.choice([*tokens, "X-Tenant: a", "X-Tenant:", "X-Cost: 7", "X-Cost: -1"])]
+        lines += dice.choices(["X-Tenant: b", "X-Cost: 99999999999999", "Accept: text/html"])
+        if dice.random() < 0.1:
+            return post(dice.choice([PATH, "/free"]), b"body", *lines)
+        return get(dice.choice([PATH, "/free", "/api/main"]), *lines)
+
+    async def ask() -> Counter[int]:
+        seen: Counter[int] = Counter()
+        for _ in range(40):
+            client = await world.client(gateway)
+            number = dice.randrange(1, 6)
+            client.send(b"".join(request() for _ in range(number)))
+            if dice.random() < 0.1:
+                client.abort()
+                continue
+            for _ in range(number):
+                seen[(await client.answer()).status] += 1
+            client.close()
+            await soon(dice.random() * 0.02)
+        return seen
+
+    async def reset(subject: str) -> None:
+        # It may wait for what only a Task knows how to wait for.
+        done: Deferred[None] = Deferred()
+
+        async def resetting() -> None:
+            await service.limits.reset(subject)
+            done.callback(None)
+
+        Task(resetting()).step()
+        await done
+
+    async def disturb() -> None:
+        lists, bans, limits = service.ip_lists, service.bans, service.limits
+        for _ in range(25):
+            what = dice.randrange(9)
+            with suppress(StoreError):
+                if what == 0:
+                    await limits.change("by-ip", {"capacity": dice.randrange(50, 500)}, True)
+                elif what == 1:
+                    await limits.change("service", {"limit": dice.randrange(50, 500)}, False)
+                elif what == 2:
+                    await (lists.add if dice.random() < 0.5 else lists.remove)(
+                        "deny", ["127.0.0.1"]
+                    )
+                elif what == 3:
+                    await bans.lift("ip:127.0.0.1")
+                elif what == 4:
+                    service.limits.tick(monotonic(), dice.choice([0.0, 5.0]), 0.0)
+                elif what == 5:
+                    await reset(dice.choice(["ip:127.0.0.1", "identity:ann", "global"]))
+                elif what == 6:
+                    redis_server.cli(*dice.choice([("SCRIPT", "FLUSH"), ("FLUSHALL",)]))
+                elif what == 7:
+                    redis_server.cli("CLIENT", "KILL", "TYPE", dice.choice(["normal", "pubsub"]))
+                else:
+                    redis_server.pause()
+                    await soon(dice.random() * 0.2)
+                    redis_server.resume()
+            await soon(dice.random() * 0.05)
+
+    asking = [Deferred.fromCoroutine(ask()) for _ in range(4)]
+    disturbing = Deferred.fromCoroutine(disturb())
+    seen = Counter[int]()
+    for each in asking:
+        seen += await each
+    await disturbing
+    assert set(seen) <= {200, 403, 429, 503}, seen
+    # Whatever it was, it is over when nobody asks for a while.
+    await patiently(lambda: service.ip_lists.remove("deny", ["127.0.0.1"]))
+    deadline = monotonic() + 5.0 + SLACK
+    while (answer := await asked(world, gateway, path="/free")).status != 200:
+        assert monotonic() < deadline, answer.raw
+        await soon(1.1)

@@ -176,7 +176,6 @@ def test_a_refusal_costs_nothing() -> None:
     assert b'"other";r=1998' in last.quota
 
 
-@pytest.mark.xfail(strict=True, reason="H10-11: with leases more may be left than there is")
 def test_no_more_is_left_than_there_is() -> None:
     """What Redis had left then, and what was leased before and since, may be more together."""
     ask = Ask(limiter_of(**bucket(50)), TokenBucket(50, 200), "ip:192.0.2.1", 1)

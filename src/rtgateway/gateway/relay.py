@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from rtgateway.gateway.exchange import VIA, Exchange
+from rtgateway.gateway.limits.answers import QUOTA_LINES
 from rtgateway.gateway.respond import connection_line, http_date
 from rtgateway.upstream.answer import Answer
 from rtgateway.wire.body import chunk, last_chunk
@@ -170,7 +171,7 @@ def _message(exchange: Exchange, head: ResponseHead, chunked: bool, payload: byt
     # left of their limits, which stands behind it.
     alike = exchange.keep_alive and exchange.version == 11 and not exchange.answer_lines
     parts = head.memo
-    if exchange.quota and not QUOTA_FIELDS.isdisjoint(head.named):
+    if not QUOTA_FIELDS.isdisjoint(head.named) and exchange.quota.startswith(QUOTA_LINES):
         # Of two values of one of these fields nobody knows which one is meant.
         parts = _around_the_id(exchange, head, chunked, head.without(QUOTA_FIELDS))
     elif parts is None or not alike:

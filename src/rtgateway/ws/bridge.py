@@ -11,6 +11,7 @@ from time import monotonic, time
 
 from rtgateway.errors import GatewayError, UpstreamFailed
 from rtgateway.gateway.exchange import VIA, Exchange
+from rtgateway.gateway.limits.answers import QUOTA_LINES
 from rtgateway.net.gate import network_of
 from rtgateway.upstream.answer import Answer
 from rtgateway.wire.http1 import QUOTA_FIELDS, ResponseHead
@@ -112,7 +113,8 @@ class Bridge:
         self._sockets.shook_hands(self._label, now - exchange.started)
         identity = exchange.identity
         expires = _NEVER
-        if identity is not None and identity.ends < _NEVER:
+        # A token that the route does not ask for may expire as it likes.
+        if identity is not None and route.auth is not None and identity.ends < _NEVER:
             expires = now + max(0.0, identity.ends - time())
         socket.start(now, expires, from_client, answer.body)
 
@@ -138,7 +140,7 @@ def _introduce(socket: Socket, exchange: Exchange) -> None:
 def _fields(exchange: Exchange, head: ResponseHead) -> list[tuple[bytes, bytes]]:
     """The fields of the 101 that are no part of the handshake itself."""
     fields = [*passed_down(head), (b"X-Request-Id", exchange.request_id)]
-    if exchange.quota:
+    if exchange.quota.startswith(QUOTA_LINES):
         fields = [field for field in fields if field[0].lower() not in QUOTA_FIELDS]
     lines = VIA[head.version] + exchange.answer_lines
     if exchange.quota:

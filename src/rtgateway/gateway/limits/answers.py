@@ -12,7 +12,19 @@ from math import ceil
 from rtgateway.core.limits import Algorithm, Taken
 from rtgateway.errors import GatewayError
 
-__all__ = ["DEGRADED", "Words", "banned", "denied", "quota_lines", "refusal", "unavailable"]
+__all__ = [
+    "DEGRADED",
+    "QUOTA_LINES",
+    "Words",
+    "banned",
+    "denied",
+    "quota_lines",
+    "refusal",
+    "unavailable",
+]
+
+QUOTA_LINES = b"\r\nX-RateLimit-Limit: "
+"""How `quota_lines` begin."""
 
 DEGRADED = b"\r\nX-RateLimit-Mode: degraded"
 _LONGEST_WAIT = 86_400
@@ -64,7 +76,7 @@ class Words:
 
 _MOST_KEPT = 1024
 _LINES = (
-    b"\r\nX-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %%d\r\nX-RateLimit-Reset: %%d"
+    QUOTA_LINES + b"%d\r\nX-RateLimit-Remaining: %%d\r\nX-RateLimit-Reset: %%d"
     b"\r\nRateLimit-Policy: %b\r\nRateLimit: %b"
 )
 

@@ -33,6 +33,8 @@ _ask = tuple.__new__
 
 _FIXED = frozenset(["service", "route", "global"])
 
+_PLAN = "plan:"
+
 _TRACKED = 200
 """Keys of each limiter that are known to be asked for most."""
 
@@ -103,7 +105,7 @@ class Limiter:
         self.about_clients = any(each.kind not in _FIXED for each in settings.per)
         self.places: set[tuple[str, str]] = set()
         # What an override's name begins with that is a key, and no subject of a token.
-        kinds = ("ip", "identity", "service", "route", *(each.name for each in settings.per if each.name))
+        kinds = ("ip", "identity", *_FIXED, *(each.name for each in settings.per if each.name))
         self._kinds = tuple(f"{kind}:" for kind in kinds)
         self.level = "+".join(each.name or each.kind for each in settings.per)
         self.on_failure: OnFailure = settings.on_store_failure
@@ -172,23 +174,22 @@ class Limiter:
             return key, self.algorithm
         subject = identity.subject
         if subject in settings.overrides and not subject.startswith(self._kinds):
-            mine = key == subject_key(subject)
-            return key if mine else own_key(key, subject), self._of_subject(subject)
+            whose = subject_key(subject)
+            return key if key == whose else own_key(key, whose), self._of_subject(subject)
         plans = settings.plans
         if plans is not None:
             plan = identity.claims.get(plans.claim)
             if isinstance(plan, str) and plan in plans.values:
-                return own_key(key, plan), self._variant(f"plan {plan}", settings.plan(plan))
+                return own_key(key, _PLAN + plan), self._of_plan(plan)
         return key, self.algorithm
 
     def algorithm_of(self, key: str) -> Algorithm:
         """What decides about a key as it is kept."""
         shared, _, whose = key.partition("~")
-        settings = self.current
-        if settings.plans is not None and whose in settings.plans.values:
-            return self._variant(f"plan {whose}", settings.plan(whose))
-        for subject in (whose, shared, shared.removeprefix("identity:")):
-            if subject in settings.overrides:
+        if whose.startswith(_PLAN):
+            return self._of_plan(whose.removeprefix(_PLAN))
+        for subject in (whose.removeprefix("identity:"), shared, shared.removeprefix("identity:")):
+            if subject in self.current.overrides:
                 return self._of_subject(subject)
         return self.algorithm
 
@@ -214,10 +215,14 @@ class Limiter:
                 keys.add("|".join(texts))
         plans = self.current.plans
         names = tuple(plans.values) if plans is not None else ()
-        return keys | {own_key(key, name) for key in keys if "~" not in key for name in names}
+        plain = [key for key in keys if "~" not in key]
+        return keys | {own_key(key, _PLAN + name) for key in plain for name in names}
 
     def _of_subject(self, subject: str) -> Algorithm:
         return self._variant(f"subject {subject}", self.current.overrides[subject].numbers)
+
+    def _of_plan(self, plan: str) -> Algorithm:
+        return self._variant(f"plan {plan}", self.current.plan(plan))
 
     def _variant(self, name: str, numbers: config.Numbers) -> Algorithm:
         variant = self._variants.get(name)

@@ -297,7 +297,8 @@ class Keys:
 def as_known(known: Known, now: float) -> Taken:
     """What can be said of a key without asking: what was left, and what is left of its leases."""
     reset = known.reset_at - now
-    left = known.remaining + known.units + known.later
+    # What was left may have been said before a part of the lease was spent.
+    left = min(known.remaining + known.units + known.later, known.ask.algorithm.limit)
     return _taken(Taken, (0.0, left, reset if reset > 0.0 else 0.0, 0, 0.0, None))
 
 
