@@ -9,11 +9,11 @@ the same algorithm: the best of many short runs.
 Memory and pauses are those of a process of its own for each algorithm, whose garbage collector is
 set as the gateway's. Memory is what it grows by while it gets to know as many addresses as the
 table may hold (16 units of a log, or a part of them, count as another key, so that a table of logs
-holds fewer; they are all taken). Pauses are the longest decision about a new key, while the table
-fills and while keys are pushed out; the longest about one that is known; and the longest tick while
-all are forgotten. All of this is done three times, and the lowest of the three longest is shown,
-in processor time: what else the machine does is none of theirs, as far as that can be told. The
-last line is the longest step of a loop that decides nothing, found in the same way.
+holds fewer; they are all taken). Pauses are the longest of each kind in processor time, so that
+what else the machine does is none of theirs, as far as that can be told: decisions about new keys,
+while the table fills and while keys are pushed out; about known ones; and ticks, until all keys are
+forgotten. Of the decisions the lowest of three longest ones is shown. The last line is the longest
+step of a loop that decides nothing, found in the same way.
 """
 
 import argparse
@@ -65,8 +65,8 @@ COLUMNS = (
     "longest get, ms",
     "longest tick, ms",
 )
-ROUNDS = 3
-PUSHED_OUT = 0.3
+TIMES = 3
+PUSHED_OUT = 0.15
 KNOWN = 0.1
 AT_ONCE = 8
 """Decisions between two looks at the clock, which takes about as long as one of them."""
@@ -135,19 +135,15 @@ def fill(algorithm: Algorithm, most: int) -> dict[str, float]:
     gc.set_threshold(50_000, 50, 50)
     keys = Keys(algorithm, most)
     before = resident()
-    found: dict[str, float] = {}
-    for number in range(ROUNDS):
-        first = 2 * number * most
-        last = first + most
-        longest = keys.ask(first, last, keys.cost)
-        if not number:
-            found = {"keys": keys.limits.keys("client"), "bytes": resident() - before}
-        end = last + int(most * PUSHED_OUT)
-        longest = max(longest, keys.ask(last, end, keys.cost))
-        found["set"] = min(found.get("set", 1.0), longest)
-        known = keys.ask(end - int(most * KNOWN), end, 0)
-        found["get"] = min(found.get("get", 1.0), known)
-        found["tick"] = min(found.get("tick", 1.0), keys.empty())
+    third, out, known = -(-most // TIMES), int(most * PUSHED_OUT), int(most * KNOWN)
+    filled = min(keys.ask(i * third, (i + 1) * third, keys.cost) for i in range(TIMES))
+    found = {"keys": keys.limits.keys("client"), "bytes": resident() - before}
+    end = TIMES * third
+    pushed = min(keys.ask(end + i * out, end + (i + 1) * out, keys.cost) for i in range(TIMES))
+    end += TIMES * out
+    found["set"] = max(filled, pushed)
+    found["get"] = min(keys.ask(end - known, end, 0) for _ in range(TIMES))
+    found["tick"] = keys.empty()
     return found
 
 
@@ -192,7 +188,7 @@ def idle(number: int) -> float:
     """The longest that some steps of a loop take, of so many, in which nothing is decided."""
     clock = time.thread_time
     found = 1.0
-    for _ in range(ROUNDS):
+    for _ in range(TIMES):
         longest = 0.0
         before = clock()
         for some in range(0, number, AT_ONCE):

@@ -26,12 +26,18 @@ local function read(key)
   return type(value) == 'string' and value or ''
 end
 
+-- A number that was kept; nil for what is none, "nan" included, which Lua would take.
+local function number(text)
+  local value = tonumber(text)
+  return value == value and value or nil
+end
+
 -- An algorithm: key, its two numbers, cost, want -> wait, remaining, reset, extra, delay, and the
 -- new state: a string, or what `write` has to do to a list; nil where nothing changes.
 
 local function schedule(key, capacity, rate, cost, want)
   local span = capacity / rate
-  local full_at = tonumber(read(key))
+  local full_at = number(read(key))
   local ahead = full_at and full_at - now or 0
   if ahead < 0 or ahead > 2 * span then ahead = 0 end
   local after = ahead + cost / rate
@@ -61,8 +67,8 @@ end
 
 local function fixed_window(key, limit, window, cost, want)
   local ends, count = string.match(read(key), '^(%S+) (%S+)$')
-  ends, count = tonumber(ends), tonumber(count)
-  if not ends or now >= ends or ends - now > 2 * window then ends, count = now + window, 0 end
+  ends, count = number(ends), number(count)
+  if not ends or not count or now >= ends or ends - now > 2 * window then ends, count = now + window, 0 end
   local left = limit - count
   if cost > left and cost > 0 then
     local wait = cost > limit and huge or ends - now
@@ -91,8 +97,8 @@ end
 
 local function sliding_window(key, limit, window, cost, want)
   local start, previous, current = string.match(read(key), '^(%S+) (%S+) (%S+)$')
-  start, previous, current = tonumber(start), tonumber(previous), tonumber(current)
-  if not start or now >= start + 2 * window or start - now > window then
+  start, previous, current = number(start), number(previous), number(current)
+  if not (start and previous and current) or now >= start + 2 * window or start - now > window then
     start, previous, current = now, 0, 0
   elseif now >= start + window then
     start, previous, current = start + window, current, 0
