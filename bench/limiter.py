@@ -66,8 +66,8 @@ COLUMNS = (
     "longest tick, ms",
 )
 TIMES = 3
-PUSHED_OUT = 0.15
-KNOWN = 0.1
+PUSHED_OUT = 0.1
+KNOWN = 0.05
 AT_ONCE = 8
 """Decisions between two looks at the clock, which takes about as long as one of them."""
 
@@ -121,7 +121,7 @@ def decisions(algorithm: Algorithm) -> tuple[float, float]:
     best = []
     for several in (asks[:1], asks):
         names = {"decide": MemoryLimits(1000).decide, "asks": tuple(several)}
-        runs = timeit.repeat("decide(asks)", globals=names, number=1000, repeat=120)
+        runs = timeit.repeat("decide(asks)", globals=names, number=1000, repeat=100)
         # Not the first ones, in which no window has ended yet.
         best.append(min(runs[20:]) / 1000 * 1e6)
     return best[0], best[1]
@@ -135,9 +135,12 @@ def fill(algorithm: Algorithm, most: int) -> dict[str, float]:
     gc.set_threshold(50_000, 50, 50)
     keys = Keys(algorithm, most)
     before = resident()
-    third, out, known = -(-most // TIMES), int(most * PUSHED_OUT), int(most * KNOWN)
+    third, out, known = most // TIMES, int(most * PUSHED_OUT), int(most * KNOWN)
     filled = min(keys.ask(i * third, (i + 1) * third, keys.cost) for i in range(TIMES))
-    found = {"keys": keys.limits.keys("client"), "bytes": resident() - before}
+    found: dict[str, float] = {
+        "keys": keys.limits.keys("client"),
+        "bytes": resident() - before,
+    }
     end = TIMES * third
     pushed = min(keys.ask(end + i * out, end + (i + 1) * out, keys.cost) for i in range(TIMES))
     end += TIMES * out
@@ -163,7 +166,7 @@ class Keys:
         longest = 0.0
         before = clock()
         for some in range(first, last, AT_ONCE):
-            for key in addresses(some, some + AT_ONCE):
+            for key in addresses(some, min(some + AT_ONCE, last)):
                 decide((Ask(limiter, algorithm, key, cost),))
             now = clock()
             if now - before > longest:

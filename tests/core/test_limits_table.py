@@ -111,6 +111,36 @@ class KeyTableTests(SynchronousTestCase):
         self.assertEqual(len(table._going), 0)
         self.assertGreater(sum(step > 0 for step in steps), 5)
 
+    def test_few_at_once(self) -> None:
+        """No key needs more than some hundred others to be forgotten, and no tick does."""
+        table = KeyTable(20_000, 10.0)
+        sizes = [0]
+        for i in range(60_000):
+            table.set(f"{i}", 1.0)
+            sizes.append(len(table))
+        for i in range(5000):
+            going = len(table._going)
+            self.assertLess(going, 700)
+            table.tick(float(i), 16)
+            # The dict of those that are not found any more is emptied by so many.
+            self.assertTrue(going <= 16 or going - 16 == len(table._going))
+            sizes.append(len(table))
+        self.assertEqual((len(table), len(table._going)), (0, 0))
+        self.assertLess(max(before - after for before, after in pairwise(sizes)), 700)
+
+    def test_again(self) -> None:
+        """What is left of an emptied table serves as a new one."""
+        table = KeyTable(3000, 10.0)
+        now = 0.0
+        for turn in range(4):
+            for i in range(3000):
+                table.set(f"{turn} {i}", float(i))
+            self.assertTrue(all(table.get(f"{turn} {i}") == float(i) for i in range(3000)))
+            while len(table):
+                now += 1.0
+                table.tick(now, 100)
+            self.assertEqual(_kept(table), set())
+
     def test_less_room(self) -> None:
         """Where the most is made less, ticks see to it."""
         table = KeyTable(10_000, EVER)

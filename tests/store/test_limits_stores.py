@@ -211,6 +211,23 @@ async def test_nothing_is_taken_unless_all_admit(store: Store) -> None:
     assert all(taken and taken.wait for taken in outcome.taken)
 
 
+@every_algorithm
+@pytest_twisted.ensureDeferred
+async def test_one_key_twice(store: Store, algorithm: Algorithm) -> None:
+    """Asks about the same key take of it one after the other, or nothing of it."""
+    ask = Ask(Limit("one", algorithm), algorithm, "k", 3)
+    outcome = await store.decide(ask, ask._replace(cost=0), ask)
+    assert outcome.admitted
+    assert [taken.remaining for taken in outcome.taken if taken] == [7, 7, 4]
+    outcome = await store.decide(ask, ask._replace(cost=0), ask)
+    assert not outcome.admitted
+    assert [taken.remaining for taken in outcome.taken if taken] == [4, 4, 1]
+    assert [taken.wait > 0 for taken in outcome.taken if taken] == [False, False, True]
+    outcome = await store.decide(ask, ask._replace(cost=1))
+    assert outcome.admitted
+    assert [taken.remaining for taken in outcome.taken if taken] == [1, 0]
+
+
 @pytest_twisted.ensureDeferred
 async def test_the_longest_delay_holds(store: Store) -> None:
     slow, fast = Shaper(1, 9), Shaper(10, 9)

@@ -121,8 +121,11 @@ class KeyTable:
             if began[shard] == math.inf:
                 began[shard] = now
             elif now - began[shard] >= horizon:
-                self._going = self._old[shard]
+                emptied, self._going = self._going, self._old[shard]
                 self._turn(shard)
+                # A dict without keys has its memory still, until it gets one: if all of them went
+                # one after the other, that of many would go back to the system at once.
+                self.young[shard] = emptied
                 began[shard] = now
             self._hand = (shard + 1) % self.shards
         budget = self._free(budget)
@@ -135,8 +138,8 @@ class KeyTable:
     def _free(self, budget: int) -> int:
         """Free the keys of the shard that goes, one by one.
 
-        Not the dict as a whole: with the last keys of a large table most of its memory goes back to
-        the system, which takes ten milliseconds.
+        Not the dict as a whole: with the last keys of a large table much of its memory goes back to
+        the system, which takes milliseconds.
         """
         going = self._going
         while going and budget > 0:

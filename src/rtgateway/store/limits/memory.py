@@ -136,8 +136,8 @@ class MemoryLimits:
 
     def _untaken(self, asks: Sequence[Ask], given: list[Taken], now: float) -> list[Taken]:
         """What those that would have admitted say as nothing is taken."""
-        for place, (limiter, algorithm, key, cost) in enumerate(asks):
-            if cost and not given[place][0]:
+        for place, (limiter, algorithm, key, _) in enumerate(asks):
+            if not given[place][0]:
                 keys = self._table(limiter, algorithm).keys
                 given[place] = algorithm.take(keys.get(key), 0, 0, now)
         return given

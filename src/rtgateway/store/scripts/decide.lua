@@ -202,23 +202,23 @@ local function take(i, cost, want)
   return ALGORITHMS[ARGV[at]](KEYS[i], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), cost, want)
 end
 
-local said, changes, admitted = {}, {}, true
+local said, changes, waits, admitted = {}, {}, {}, true
 for i, key in ipairs(KEYS) do
   local cost, want = tonumber(ARGV[6 * i]), tonumber(ARGV[6 * i + 1])
   local wait, left, reset, extra, delay, state = take(i, cost, want)
   if wait > 0 then admitted = false end
-  changes[i] = state
+  changes[i], waits[i] = state, wait
   if state then states[key] = state end
   said[i] = struct.pack('<di8di8d', wait, left, reset, extra, delay)
 end
 
 if not admitted then states = {} end
 for i, key in ipairs(KEYS) do
-  if changes[i] and not admitted then
+  if not admitted and waits[i] <= 0 then
     -- It would have admitted; as nothing is taken, it says what is left.
     local _, left, reset = take(i, 0, 0)
     said[i] = struct.pack('<di8di8d', 0, left, reset, 0, 0)
-  elseif changes[i] and changes[i] == states[key] then
+  elseif admitted and changes[i] and changes[i] == states[key] then
     write(key, ARGV[6 * i - 1], changes[i])
   end
 end
