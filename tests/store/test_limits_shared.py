@@ -85,10 +85,10 @@ def test_lease_ends(gateway: Gateway, limiter: ALimiter) -> None:
     """What is left goes back with the next tick, and nothing of it is spent after the end."""
     gateway.warm(limiter.ask())
     asked = gateway.calls.asked
-    gateway.clock.now += 1.01
+    gateway.clock.now += 3.01
     gateway.decide(limiter.ask())
     assert gateway.calls.asked == asked + 1
-    gateway.clock.now += 1.01
+    gateway.clock.now += 3.01
     gateway.limits.tick(gateway.clock.now)
     store = gateway.calls.store
     assert store.taken["api"] - store.given["api"] == 101
@@ -98,7 +98,7 @@ def test_lease_ends(gateway: Gateway, limiter: ALimiter) -> None:
 def test_idle_lease_goes_back(gateway: Gateway, limiter: ALimiter) -> None:
     gateway.warm(limiter.ask())
     store = gateway.calls.store
-    gateway.clock.now += 0.4
+    gateway.clock.now += 1.4
     gateway.limits.tick(gateway.clock.now)
     assert store.taken["api"] - store.given.get("api", 0) > 100
     gateway.clock.now += 0.1
@@ -345,7 +345,7 @@ def test_errors_now_and_then_give_nothing_extra(store: ModelStore, clock: Clock)
 def test_settles(store: ModelStore, clock: Clock, limiter: ALimiter) -> None:
     """No leases until all know of this gateway, at first and after each outage."""
     gateway = Gateway(store, clock, settled=False)
-    gateway.warm(limiter.ask(), 100.0, 2.9)
+    gateway.warm(limiter.ask(), 100.0, 4.9)
     assert gateway.limits.live_leases() == {}
     gateway.warm(limiter.ask(), 100.0, 1.0)
     assert gateway.limits.live_leases() == {"api": 1}
@@ -353,7 +353,7 @@ def test_settles(store: ModelStore, clock: Clock, limiter: ALimiter) -> None:
     gateway.limits.tick(clock.now)
     clock.now += 1.5
     gateway.calls.up = True
-    gateway.warm(limiter.ask(), 100.0, 2.9)
+    gateway.warm(limiter.ask(), 100.0, 4.9)
     assert gateway.limits.live_leases() == {}
     gateway.warm(limiter.ask(), 100.0, 1.0)
     assert gateway.limits.live_leases() == {"api": 1}
@@ -365,7 +365,7 @@ def test_return_in_doubt(store: ModelStore, clock: Clock, limiter: ALimiter, rea
     gateway = Gateway(store, clock, Gateways(5))
     gateway.warm(limiter.ask(), 300.0, 2.0)
     gateway.calls.at_once = False
-    clock.now += 0.6
+    clock.now += 1.6
     gateway.limits.tick(clock.now)
     (message,) = gateway.calls.messages
     message.fail(reason)  # type: ignore[arg-type]
@@ -379,7 +379,7 @@ def test_return_in_doubt(store: ModelStore, clock: Clock, limiter: ALimiter, rea
     if reason in ("timeout", "lost"):
         assert most <= 200 - lost
     gateway.warm(limiter.ask(), 300.0, 3.0)
-    clock.now += 1.0
+    clock.now += 3.0
     gateway.limits.tick(clock.now)
     gateway.limits.tick(clock.now)
     gateway.limits.tick(clock.now)

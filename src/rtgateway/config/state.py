@@ -82,10 +82,13 @@ class Leases(Switchable):
 
     enabled: bool = Field(default=True, description="Whether units are leased.")
     duration: PositiveDuration = Field(
-        default=1.0, le=1, description="Longest time that a lease is good for."
+        default=1.0,
+        le=1,
+        description="Seconds of a limit's rate that all gateways together may have leased; a lease "
+        "lasts for three times that.",
     )
     minimum_rate: Number = Field(
-        default=4.0,
+        default=2.0,
         ge=1,
         le=1_000_000,
         description="Units per second of a key at this gateway, below which Redis is asked every "

@@ -22,6 +22,9 @@ _MANY = 16
 _SMALLEST = 2
 """A lease of one unit would save nothing."""
 
+_WORTHWHILE = 16
+"""Units up to which a lease is made for four times as long: to ask for fewer is to ask too often."""
+
 _LOUD = 0.010
 """Seconds for which a refused key is left alone, where nothing is lost by it."""
 
@@ -78,11 +81,11 @@ def lease_size(
     :param rate: units per second of the limit.
     :param demand: units per second that are asked for here.
     :param gateways: how many share the limit.
-    :param seconds: for how long the units should do.
+    :param seconds: for how long the units should do; four times that if they are few.
     :return: 0 where it would not be worth it, else 2 or more.
     """
     share = min(rate * seconds, limit) / max(gateways, 1)
-    size = min(share, demand * seconds)
+    size = min(share, max(demand * seconds, min(4.0 * demand * seconds, _WORTHWHILE)))
     return int(size) if size >= _SMALLEST else 0
 
 

@@ -25,6 +25,10 @@ _SWEPT = 2_000
 _BATCH = 50
 """Keys in one call that returns units: what Redis does in some 0.1 ms."""
 
+_LIVES = 3.0
+"""A lease lasts for so many times the seconds whose units may be held: those of a key that is asked
+for now and then are to be spent, too."""
+
 _RETRY = 0.1
 """Seconds before a lease is asked for again that was not answered or not granted."""
 
@@ -79,6 +83,7 @@ class Leases:
         "_gateways",
         "_keys",
         "_link",
+        "_lives",
         "_round",
         "_settings",
         "_settle",
@@ -104,7 +109,10 @@ class Leases:
         self._settings = settings
         self._clock = clock
         self._settle = settle
-        self._from = clock() + settle + settings.duration
+        # Who vanishes is counted for five heartbeats, and `settle` is two of them.
+        lives = min(_LIVES * settings.duration, 1.5 * settle) if settle else settings.duration
+        self._lives = lives
+        self._from = clock() + settle + lives
         # Each key that is held, in turn.
         self._round: deque[Known] = deque()
         # Units of which nobody knows whether they were returned, and until when they may be.
@@ -112,7 +120,7 @@ class Leases:
 
     def interrupted(self, now: float) -> None:
         """The store was down: nobody may know of this gateway any more."""
-        self._from = now + self._settle + self._settings.duration
+        self._from = now + self._settle + self._lives
 
     def wanted(self, known: Known, ask: Ask, now: float) -> int:
         """How many units to ask for beyond the cost; 0 or more."""
@@ -185,7 +193,7 @@ class Leases:
         elif granted and taken.extra:
             known.remaining = max(taken.remaining - taken.extra, 0)
             known.tally.leased += taken.extra
-            seconds = self._settings.duration
+            seconds = self._lives
             end = sent + seconds
             if algorithm.name == "fixed_window":
                 # What is left of a window is worth nothing in the next one.
@@ -200,7 +208,7 @@ class Leases:
 
     def tick(self, now: float) -> None:
         """Give back what has ended or is not spent."""
-        idle = self._settings.duration / 2.0
+        idle = self._lives / 2.0
         while self._doubtful and self._doubtful[0][0] <= now:
             _, known, units = self._doubtful.popleft()
             known.away -= units

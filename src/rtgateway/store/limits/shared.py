@@ -3,10 +3,11 @@
 In front of `redis`, which holds the counts. A decision is made at once, without Redis, if a lease
 has the units for each limiter asked, or if a limiter has refused as much lately and is known to do
 so still. Everything else is one call. A limiter's key that is asked for often gets more units with
-its answer than it needs, a *lease*, to be spent here within ``d`` seconds (at most one).
+its answer than it needs, a *lease*: of no more than what comes in within ``d`` seconds (at most
+one), to be spent here within ``l`` seconds (three times ``d``).
 
 **What is guaranteed.** Let one key have ``C`` units at once and ``r`` per second, shared by ``n``
-gateways with leases of ``d`` seconds. An admission counts from when its units were taken: in Redis
+gateways that hold ``d`` seconds' worth at most. An admission counts from when its units were taken: in Redis
 for a request that asked it, and here for one that was decided by lease.
 
 1. *From a fresh key* at most ``C + r t`` are admitted in ``t`` seconds, as without leases: a unit
@@ -38,7 +39,7 @@ second) units may come back unseen.
 **Without Redis** the failure rule of each limiter holds (`degraded`), and leases are spent while
 they last. What is admitted then is in addition to the above: Redis does not learn of it.
 
-A limit that is changed or reset holds for leases made before after ``d`` seconds at the latest.
+A limit that is changed or reset holds for leases made before after ``l`` seconds at the latest.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ class SharedLimits:
         return self._ask(asks, reserved, now)
 
     def reset(self, limiters: Sequence[Limiter], key: str) -> Waiter[int]:
-        """See `LimitStore.reset`. Other gateways forget within a second."""
+        """See `LimitStore.reset`. Other gateways forget when their leases end."""
         waiter: Waiter[int] = Waiter()
         for limiter in limiters:
             known = self._keys.find((limiter.name, key))
