@@ -26,7 +26,7 @@ from harness.redis import start_redis
 from harness.upstream import SMALL_PATH, start_upstream
 
 MOST, LEAST = 1.02, 0.95
-SETTLE = 4.0  # seconds until gateways that are new lease
+SETTLE = 6.0  # seconds until gateways that are new lease
 
 
 @dataclass

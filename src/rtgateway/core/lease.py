@@ -23,7 +23,7 @@ _SMALLEST = 2
 """A lease of one unit would save nothing."""
 
 _WORTHWHILE = 16
-"""Units up to which a lease is made for four times as long: to ask for fewer is to ask too often."""
+"""Units up to which a lease is for four times as long: to ask for fewer is to ask too often."""
 
 _LOUD = 0.010
 """Seconds for which a refused key is left alone, where nothing is lost by it."""

@@ -7,8 +7,8 @@ its answer than it needs, a *lease*: of no more than what comes in within ``d`` 
 one), to be spent here within ``l`` seconds (three times ``d``).
 
 **What is guaranteed.** Let one key have ``C`` units at once and ``r`` per second, shared by ``n``
-gateways that hold ``d`` seconds' worth at most. An admission counts from when its units were taken: in Redis
-for a request that asked it, and here for one that was decided by lease.
+gateways that hold ``d`` seconds' worth at most. An admission counts from when its units were taken:
+in Redis for a request that asked it, and here for one that was decided by lease.
 
 1. *From a fresh key* at most ``C + r t`` are admitted in ``t`` seconds, as without leases: a unit
    is taken in Redis before it is spent, and comes back only if it never will be.
