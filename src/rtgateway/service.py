@@ -109,7 +109,7 @@ class Gateway(Service):
         self.access_log = AccessLog(config.access_log)
         self.sockets = Sockets(self.wheel, random.random, self.instances, self.access_log)
         self.access = _access(config, self.stores)
-        self.limits = Limiters(config.rate_limits, self.stores, lambda: self.access)
+        self.limits = Limiters(config.rate_limits, self.stores, self.access)
         self.routing = Routing(
             config,
             self.services,

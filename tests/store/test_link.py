@@ -36,7 +36,7 @@ async def test_messages_are_heard(redis: RedisServer, make_link: MakeLink) -> No
     link.on_connected(lambda: connected.append(link.up))
     link.subscribe(link.key("events"), heard.append)
     await eventually(lambda: connected and other.up)
-    assert await other.publish(link.key("events"), b"hello") == 1
+    assert await other.ask("PUBLISH", link.key("events"), b"hello") == 1
     await eventually(lambda: heard == [b"hello"])
     assert connected == [True]
 
@@ -64,8 +64,8 @@ async def test_channels_may_come_later_and_have_many_listeners(
     # Now there is a connection already.
     link.subscribe(b"second", partial(hear, "c"))
     await eventually(lambda: connected == [0, 1, 2])
-    await link.publish(b"first", b"1")
-    await link.publish(b"second", b"2")
+    await link.ask("PUBLISH", b"first", b"1")
+    await link.ask("PUBLISH", b"second", b"2")
     await eventually(lambda: len(heard) == 3)
     assert heard == [("a", b"1"), ("b", b"1"), ("c", b"2")]
 

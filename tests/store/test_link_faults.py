@@ -185,7 +185,7 @@ async def test_stopped_until_connections_are_given_up(
     redis_server.resume()
     await back_within(link, 2.0)
     await eventually(lambda: redis_server.cli("PUBSUB", "NUMSUB", "events") == "events\n1")
-    await link.publish(b"events", b"x")
+    await link.ask("PUBLISH", b"events", b"x")
     await eventually(lambda: heard == [b"x"])
 
 
@@ -208,7 +208,7 @@ async def test_restarted(redis_server: RedisServer, make_link: MakeLink) -> None
     commands = redis_server.cli("INFO", "commandstats")
     assert "cmdstat_eval:calls=1," in commands
     for channel in (b"a", b"b"):
-        assert await link.publish(channel, channel) == 1
+        assert await link.ask("PUBLISH", channel, channel) == 1
     await eventually(lambda: heard == [b"a", b"b"])
 
 

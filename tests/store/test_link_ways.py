@@ -100,7 +100,7 @@ async def test_an_acl_user(start: Start, make_link: MakeLink, logged: list[str])
     assert caught.value.reason == "refused"
     assert SECRET not in repr(link)
     with pytest.raises(StoreError, match="NOPERM"):
-        await link.publish(link.key("events"), b"")
+        await link.ask("PUBLISH", link.key("events"), b"")
     # A channel that it may not hear is said once, however often it is tried; calls go on.
     link.subscribe(link.key("events"), lambda payload: None)
     await soon(0.6)
@@ -149,7 +149,7 @@ async def test_tls(
     await eventually(lambda: link.up and "not yet" not in repr(link._subscriber))
     answers = [link.ask("ECHO", b"x" * n) for n in range(0, 60_000, 3000)]
     assert [len(await answer) for answer in answers] == list(range(0, 60_000, 3000))
-    await link.publish(b"events", b"y")
+    await link.ask("PUBLISH", b"events", b"y")
     await eventually(lambda: heard == [b"y"])
     unverified = make_link(server, tls={"verify": False})
     await eventually(lambda: unverified.up)

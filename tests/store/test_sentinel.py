@@ -98,7 +98,7 @@ async def test_the_master_dies(start: Start, make_link: MakeLink) -> None:
     assert await port_of(link) == servers.replica.port
     # What was known there is known here, but for the scripts.
     assert await link.run(INCREASE, [link.key("n")], []) == 2
-    assert await link.publish(link.key("events"), b"x") == 1
+    assert await link.ask("PUBLISH", link.key("events"), b"x") == 1
     await eventually(lambda: heard == [b"x"])
     assert "geheim" not in repr(link) + repr(link._opening)
 

@@ -99,7 +99,7 @@ class Limiters:
         self,
         settings: Mapping[str, config.RateLimit],
         stores: Stores,
-        access: Callable[[], Access],
+        access: Access,
     ) -> None:
         changes = stores.changes
         self.store: LimitStore = stores.limits
@@ -182,11 +182,11 @@ class Limiters:
 
     @property
     def denied(self) -> int:
-        return self._access().denied
+        return self._access.denied
 
     @property
     def banned(self) -> int:
-        return self._access().banned
+        return self._access.banned
 
     @property
     def leases(self) -> Mapping[str, LeasesState]:

@@ -157,10 +157,6 @@ class Link:
         command = ("EVALSHA", script.sha, len(keys), *keys, *args)
         return answer_of(partial(self._patiently, timeout, command, script, keys, args))
 
-    def publish(self, channel: bytes, payload: bytes) -> Deferred[Any]:
-        """Say something to all who subscribed; fires with how many of them Redis knows."""
-        return self.ask("PUBLISH", channel, payload)
-
     def subscribe(self, channel: bytes, heard: Callable[[bytes], None]) -> None:
         """Call ``heard`` with all that is said on a channel from now on.
 
