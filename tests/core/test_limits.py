@@ -327,27 +327,25 @@ class AllTests(SynchronousTestCase):
         self, algorithm: SlidingWindow, calls: list[tuple[int, float]]
     ) -> None:
         """It admits by what came in the window before, faded, and in this one."""
-        counts: dict[float, int] = {}
+        previous = current = 0
         start: float | None = None
         window = algorithm.window
         for now, cost, taken in ask(algorithm, calls):
             if start is not None and min(abs(now - start - n * window) for n in (1, 2)) < 1e-8:
                 # Whether a window that ends now has ended is a matter of rounding.
                 return
-            if start is not None and now >= start + 2 * window:
-                start, counts = None, {}
-            elif start is not None and now >= start + window:
-                start += window
-            origin = now if start is None else start
-            faded = 1 - (now - origin) / window
-            estimate = counts.get(origin - window, 0) * faded + counts.get(origin, 0)
-            room = algorithm.limit - estimate - cost
+            # Only who takes something changes what is remembered: a look begins no window.
+            if start is None or now >= start + 2 * window:
+                origin, before, here = now, 0, 0
+            elif now >= start + window:
+                origin, before, here = start + window, current, 0
+            else:
+                origin, before, here = start, previous, current
+            room = algorithm.limit - before * (1 - (now - origin) / window) - here - cost
             if abs(room) > 1e-6 and cost:
                 self.assertEqual(not taken.wait, room > 0)
             if not taken.wait and cost:
-                start = origin
-                counts[start] = counts.get(start, 0) + cost
-                counts = {at: n for at, n in counts.items() if at in (start, start - window)}
+                start, previous, current = origin, before, here + cost
 
     @PROPERTY
     @given(ALL, CALLS, st.integers(1, 8), STEPS)
