@@ -171,14 +171,15 @@ def _message(exchange: Exchange, head: ResponseHead, chunked: bool, payload: byt
     # left of their limits, which stands behind it.
     alike = exchange.keep_alive and exchange.version == 11 and not exchange.answer_lines
     parts = head.memo
-    if not QUOTA_FIELDS.isdisjoint(head.named) and exchange.quota.startswith(QUOTA_LINES):
+    quota = exchange.quota
+    if quota and not QUOTA_FIELDS.isdisjoint(head.named) and quota.startswith(QUOTA_LINES):
         # Of two values of one of these fields nobody knows which one is meant.
         parts = _around_the_id(exchange, head, chunked, head.without(QUOTA_FIELDS))
     elif parts is None or not alike:
         parts = _around_the_id(exchange, head, chunked, head.passed_on)
         if alike and b"date" in head.named:
             head.memo = parts
-    return b"".join((parts[0], exchange.request_id, exchange.quota, parts[1], payload))
+    return b"".join((parts[0], exchange.request_id, quota, parts[1], payload))
 
 
 def _around_the_id(
