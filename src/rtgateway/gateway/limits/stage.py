@@ -99,6 +99,8 @@ class Limits:
                 exchange.identity = self._auth.identify(exchange)
         if exchange.identity is not None:
             self._access.know(exchange)
+        if not self._limiters:
+            return None
         asks = [ask for level in self._levels if (ask := level.ask(exchange)) is not None]
         if self._reporting:
             self._report(exchange)
