@@ -599,7 +599,7 @@ async def test_nothing_is_left_of_who_left_before_his_turn(world: World) -> None
     service = gateway.service
 
     def waiting() -> int:
-        return sum(len(each._waiting) for each in service.routing.limits)
+        return sum(len(each._delays) for each in service.routing.limits)
 
     async def leave(number: int) -> None:
         clients = [await RawClient.connect(gateway.port) for _ in range(number)]

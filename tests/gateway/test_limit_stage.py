@@ -172,7 +172,7 @@ def test_who_leaves_before_his_turn() -> None:
     task.cancel(ClientGone())
     assert isinstance(gone.went, ClientGone)
     assert not stage.reactor.getDelayedCalls()
-    assert not stage.limits._waiting
+    assert not stage.limits._delays
 
 
 def test_nobody_waits_for_a_gateway_that_has_stopped() -> None:

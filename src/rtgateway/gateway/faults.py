@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
-
-from rtgateway.errors import ClientGone, GatewayError
+from rtgateway.errors import GatewayError
+from rtgateway.gateway.delays import Delays
 
 if TYPE_CHECKING:
     from rtgateway import config
@@ -33,14 +31,13 @@ class FaultInjection:
     :ivar aborted: how many requests were.
     """
 
-    __slots__ = ("_header", "_random", "_reactor", "_settings", "_waiting", "aborted", "delayed")
+    __slots__ = ("_delays", "_header", "_random", "_settings", "aborted", "delayed")
 
     def __init__(self, settings: config.Faults, random: Callable[[], float], reactor: Any) -> None:
         self._settings = settings
         self._header = settings.header.lower().encode() if settings.header else b""
         self._random = random
-        self._reactor = reactor
-        self._waiting: set[Deferred[None]] = set()
+        self._delays = Delays(reactor)
         self.delayed = 0
         self.aborted = 0
 
@@ -58,7 +55,7 @@ class FaultInjection:
         if delays:
             self.delayed += 1
             exchange.answer_lines += b"X-Fault-Injected: delay\r\n"
-            await self._delay(settings.delay)
+            await self._delays.wait(settings.delay)
         if aborts:
             assert settings.abort is not None
             self.aborted += 1
@@ -69,20 +66,9 @@ class FaultInjection:
                 headers=((b"X-Fault-Injected", b"abort"),),
             )
 
-    async def _delay(self, seconds: float) -> None:
-        waiting: Deferred[None] = deferLater(self._reactor, seconds)
-        self._waiting.add(waiting)
-        try:
-            await waiting
-        except CancelledError:
-            raise ClientGone() from None
-        finally:
-            self._waiting.discard(waiting)
-
     def stop(self) -> None:
         """End all delays: their clients are gone, or about to be."""
-        for waiting in list(self._waiting):
-            waiting.cancel()
+        self._delays.stop()
 
     def __repr__(self) -> str:
-        return f"<FaultInjection {len(self._waiting)} waiting>"
+        return f"<FaultInjection {len(self._delays)} waiting>"

@@ -7,10 +7,8 @@ from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
-
 from rtgateway.errors import ClientGone, Unauthorized
+from rtgateway.gateway.delays import Delays
 from rtgateway.gateway.limits import answers
 from rtgateway.gateway.limits.access import Access
 from rtgateway.gateway.limits.limiter import Level, Limiter
@@ -45,14 +43,13 @@ class Limits:
         "_access",
         "_auth",
         "_decide",
+        "_delays",
         "_exceeded",
         "_levels",
         "_limiters",
-        "_reactor",
         "_reporting",
         "_sample",
         "_stopped",
-        "_waiting",
     )
 
     def __init__(
@@ -71,10 +68,9 @@ class Limits:
         self._access = access
         self._exceeded = exceeded
         self._auth = auth if any(each.limiter.by_token for each in levels) else None
-        self._reactor = reactor
+        self._delays = Delays(reactor)
         self._sample = 1
         self._stopped = False
-        self._waiting: set[Deferred[None]] = set()
 
     # -- what the pipeline calls --------------------------------------------------------------
 
@@ -115,13 +111,12 @@ class Limits:
         if isinstance(outcome, Waiter):
             return self._later(exchange, asks, outcome)
         delay = self._apply(exchange, asks, outcome)
-        return self._delay(delay) if delay else None
+        return self._delays.wait(delay) if delay else None
 
     def stop(self) -> None:
         """Let nobody wait any longer: the gateway has stopped."""
         self._stopped = True
-        for waiting in list(self._waiting):
-            waiting.cancel()
+        self._delays.stop()
 
     # -- a decision ---------------------------------------------------------------------------
 
@@ -132,7 +127,7 @@ class Limits:
             raise ClientGone()
         delay = self._apply(exchange, asks, outcome)
         if delay:
-            await self._delay(delay)
+            await self._delays.wait(delay)
 
     def _apply(self, exchange: Exchange, asks: list[Ask], outcome: Outcome) -> float:
         """Do what was decided; seconds that the request has to wait for its turn."""
@@ -182,16 +177,6 @@ class Limits:
             limiter.admitted += 1
         else:
             limiter.count("reported")
-
-    async def _delay(self, seconds: float) -> None:
-        waiting: Deferred[None] = deferLater(self._reactor, seconds)
-        self._waiting.add(waiting)
-        try:
-            await waiting
-        except CancelledError:
-            raise ClientGone() from None
-        finally:
-            self._waiting.discard(waiting)
 
     def __repr__(self) -> str:
         return f"<Limits {self._levels!r}>"
