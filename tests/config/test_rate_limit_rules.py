@@ -146,6 +146,11 @@ class Refused(ConfigTestCase):
             "allowed: at most 2, which is all there may be at once",
         )
         self.assertEqual(limit({**BUCKET, "cost": {"most": 1000}}).cost.most, 1000)
+        self.assert_limit(
+            {**BUCKET, "cost": {"methods": {"post": 2}}},
+            '.cost.methods.post: found the name "post"; '
+            "allowed: a method in capitals such as GET or POST",
+        )
 
     def test_names(self) -> None:
         """Limiters have names for metrics and keys; what they name is there."""
@@ -190,6 +195,10 @@ class Refused(ConfigTestCase):
             {**BUCKET, "per": []},
             f".per: found an empty list; allowed: a list; each item {words}, at least one",
         )
+        self.assert_limit(
+            {**BUCKET, "per": ["ip", "service", "route", "header:a", "header:b"]},
+            f".per: found a list; allowed: a list; each item {words}, at most 4 of them",
+        )
 
     def test_tokens(self) -> None:
         """What needs tokens needs somebody who verifies them."""
@@ -199,7 +208,11 @@ class Refused(ConfigTestCase):
                 "per": ["ip", "identity", "claim:tenant"],
                 "exempt": {"identities": "alice", "claims": {"a": "b"}},
                 "plans": {"values": {"gold": {"capacity": 20}}},
-                "overrides": {"alice": {"capacity": 20}, "ip:192.0.2.7": {"capacity": 20}},
+                "overrides": {
+                    "alice": {"capacity": 20},
+                    "ip:192.0.2.7": {"capacity": 20},
+                    "x-tenant:acme": {"capacity": 20},
+                },
             },
             f".per[1]: {NO_TOKENS}",
             f".per[2]: {NO_TOKENS}",
@@ -207,6 +220,8 @@ class Refused(ConfigTestCase):
             f".exempt.claims: {NO_TOKENS}",
             f".plans: {NO_TOKENS}",
             f".overrides.alice: {NO_TOKENS}; allowed: keys such as ip:192.0.2.7",
+            '.overrides."x-tenant:acme": nothing is counted so; '
+            "allowed: a key of ip, service, route, tenant, as no token is verified (auth.jwt)",
             auth=None,
         )
 
@@ -233,6 +248,19 @@ class Refused(ConfigTestCase):
             ".overrides.alice: no number that differs; allowed: at least one",
         )
         self.assert_limit(
+            {
+                **BUCKET,
+                "per": ["ip", "header:X-Tenant"],
+                "overrides": {
+                    "X-Tenant:acme": {"capacity": 3},
+                    "x-tenant:acme": {"capacity": 3},
+                    "X-Other:acme": {"capacity": 3},
+                },
+            },
+            '.overrides."X-Tenant:acme": the name of a header is counted in lower case; '
+            "allowed: x-tenant:acme",
+        )
+        self.assert_limit(
             {**BUCKET, "overrides": {f"s{n}": {"capacity": 3} for n in range(1001)}},
             ".overrides: found 1001 of them; allowed: at most 1000",
         )
@@ -255,6 +283,11 @@ class Refused(ConfigTestCase):
         self.assert_limit(
             {**BUCKET, "adaptive": {"floor": 0.5, "ceiling": 0.3}},
             ".adaptive.floor: found 0.5; allowed: at most ceiling, which is 0.3",
+        )
+        self.assert_limit(
+            {**BUCKET, "adaptive_threshold": 0.5, "adaptive": {"cpu": 0.7}},
+            ".adaptive_threshold: found adaptive_threshold and adaptive.cpu; "
+            "allowed: one of them, as they are the same",
         )
         for threshold, found in ((80, "80"), ("80%", '"80%"')):
             allowed = "a number from 0 to 1"

@@ -160,7 +160,7 @@ class TheNumbers(ConfigTestCase):
             ({"adaptive": {"latency": "2s"}}, Adaptive(latency=2.0)),
             ({"adaptive_threshold": 0.5}, Adaptive(cpu=0.5)),
             ({"adaptive_threshold": "0.5", "algorithm": "adaptive"}, Adaptive(cpu=0.5)),
-            ({"adaptive_threshold": 0.5, "adaptive": {"cpu": 0.7}}, Adaptive(cpu=0.7)),
+            ({"adaptive_threshold": 0.7, "adaptive": {"cpu": 0.7}}, Adaptive(cpu=0.7)),
             ({"adaptive_threshold": 0.5, "adaptive": {"floor": 0.2}}, Adaptive(cpu=0.5, floor=0.2)),
         )
         for section, adaptive in cases:

@@ -80,7 +80,11 @@ class Switches(ConfigTestCase):
         for key in ("circuit_breaker", "service_breaker", "outliers", "retry", "concurrency"):
             (problem,) = self.problems(mapping(**{key: "maybe"}))
             self.assertTrue(problem.startswith(f"services.s.{key}: found text; "), problem)
-            self.assertIn("allowed: a mapping with ", problem)
+            switch = "on, off"
+            if key in ("circuit_breaker", "service_breaker"):
+                switch += ", shared"
+            words = "" if key == "concurrency" else f"{switch} or "
+            self.assertIn(f"allowed: {words}a mapping with ", problem)
 
     def test_on_a_route(self) -> None:
         """A route has its own retries, or its service's."""

@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs, formatEvent
 
 from rtgateway.core.penalty import Penalty
 from rtgateway.store.bans import LONGEST_BAN, Ban, Bans
@@ -516,3 +517,16 @@ def test_refusals_are_sent_in_batches(time: Time) -> None:
         link.done(None, None)
     # The one that was under way with the last tick, and four after it.
     assert len(bans._pending) == 10_000 - 5 * 250
+
+
+def test_who_was_banned_is_said_once_for_all_of_a_moment(time: Time) -> None:
+    bans = Bans(PENALTY, time, time.wall, 1000)
+    with capturedLogs() as events:
+        for n in range(8):
+            bans.ban(f"ip:192.0.2.{n}", 60.0, "")
+        bans.lift("ip:192.0.2.0")
+        bans.tick(time())
+        bans.tick(time())
+        said = [formatEvent(event) for event in events]
+    names = ", ".join(f"ip:192.0.2.{n}" for n in range(5))
+    assert said == [f"Banned {names} and 3 more; bans now: 7"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 
 import pytest_twisted
 
@@ -85,3 +86,20 @@ async def test_the_number_stays_known_without_redis(
     await a.stop()
     await b.stop()
     assert (a.count, b.count) == (2, 2)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_redis_that_lost_all(redis: RedisServer, make_link: MakeLink) -> None:
+    """Connections stand: nothing tells that it did. Whoever is first finds himself alone there."""
+    a, b = (joined(make_link, redis, name) for name in "ab")
+    await eventually(see(2, a, b))
+    counts = set()
+    redis.command("FLUSHALL")
+    until = monotonic() + 4 * BEAT
+    while monotonic() < until:
+        counts.add((a.count, b.count))
+        await soon()
+    assert counts == {(2, 2)}
+    await a.stop()
+    await eventually(see(1, b))
+    await b.stop()

@@ -18,6 +18,9 @@ __all__ = ["validated"]
 
 _Model = TypeVar("_Model", bound=Section)
 
+_NAME = "[key]"
+"""Where pydantic says that a name in a mapping is."""
+
 
 def validated(document: Document, context: Mapping[str, Any], model: type[_Model]) -> _Model:
     """The configuration, or the part of it, that ``document`` describes.
@@ -46,6 +49,10 @@ def _report(document: Document, error: ErrorDetails, model: type[Section]) -> No
         document.report(
             loc[:-1], _unknown_key(str(loc[-1]), kind_at(model, loc[:-1])), line=document.line(loc)
         )
+    elif loc[-1:] == (_NAME,):
+        # Not the value that a mapping has for a name, but the name itself.
+        found = f"the name {show(str(loc[-2]))}"
+        document.report(loc[:-1], "", found=found, allowed=error.get("ctx", {}).get("allowed", ""))
     elif error["type"] == "missing":
         document.report(loc, "is missing", allowed=kind.words if kind else "")
     elif error["type"] == REFUSED:
@@ -60,6 +67,8 @@ def _report(document: Document, error: ErrorDetails, model: type[Section]) -> No
         allowed = kind.words if kind is not None else error["msg"]
         if error["type"] == "too_short":
             allowed = f"{allowed}, at least one"
+        elif error["type"] == "too_long":
+            allowed = f"{allowed}, at most {error['ctx']['max_length']} of them"
         elif error["type"] == "string_too_long" and kind is not None and kind.base_words:
             allowed = f"{allowed}, at most {error['ctx']['max_length']} characters"
         document.report(loc, "", found=_found(document, error, kind), allowed=allowed)

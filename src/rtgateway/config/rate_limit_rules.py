@@ -41,7 +41,7 @@ def limit_rules(algorithm: AlgorithmName, values: Mapping[str, Any]) -> Iterator
     ):
         if isinstance(sections, Mapping) and len(sections) > most:
             yield Rule("", key, f"{len(sections)} of them", f"at most {most}")
-    yield from _subject_rules(overrides)
+    yield from _subject_rules(overrides, _named(values.get("per"), "header"))
     if base is None:
         return
     yield from number_rules(algorithm, base.own)
@@ -61,7 +61,14 @@ def _quotas(place: _Place, sections: object) -> Iterator[tuple[_Place, Quota]]:
             yield (*place, name), quota
 
 
-def _subject_rules(overrides: object) -> Iterator[Rule]:
+def _named(per: object, kind: str) -> list[str]:
+    """The headers or claims that a limiter counts by."""
+    parts = per if isinstance(per, list | tuple) else (per,)
+    split = (str(part).partition(":") for part in parts)
+    return [name.lower() for each, _, name in split if each == kind]
+
+
+def _subject_rules(overrides: object, headers: Sequence[str]) -> Iterator[Rule]:
     for subject in overrides if isinstance(overrides, Mapping) else ():
         if not isinstance(subject, str) or not 0 < len(subject) <= _LONGEST_SUBJECT:
             allowed = f"a subject or a key of 1 to {_LONGEST_SUBJECT} characters"
@@ -69,6 +76,11 @@ def _subject_rules(overrides: object) -> Iterator[Rule]:
         elif subject.startswith("ip:") and (spelled := _counted_as(subject)) != subject:
             message = f"an address is counted as {spelled}" if spelled else "no address"
             yield Rule(message, ("overrides", subject), allowed=spelled or "ip:203.0.113.7")
+        else:
+            name, colon, value = subject.partition(":")
+            if colon and name not in headers and name.lower() in headers:
+                message = "the name of a header is counted in lower case"
+                yield Rule(message, ("overrides", subject), allowed=f"{name.lower()}:{value}")
 
 
 def _counted_as(subject: str) -> str:
@@ -166,6 +178,12 @@ def _without_tokens(place: _Place, section: object) -> Iterator[Rule]:
     if look(section, "plans") is not None:
         yield Rule(message, (*place, "plans"))
     overrides = look(section, "overrides")
+    kinds = ("ip", "service", "route", *_named(per, "header"), *_named(per, "claim"))
     for subject in overrides if isinstance(overrides, Mapping) else ():
-        if isinstance(subject, str) and ":" not in subject and subject != "global":
+        if not isinstance(subject, str) or subject == "global":
+            continue
+        if ":" not in subject:
             yield Rule(message, (*place, "overrides", subject), allowed="keys such as ip:192.0.2.7")
+        elif subject.partition(":")[0].lower() not in kinds:
+            words = f"a key of {', '.join(kinds)}, as no token is verified (auth.jwt)"
+            yield Rule("nothing is counted so", (*place, "overrides", subject), allowed=words)

@@ -14,6 +14,7 @@ from rtgateway.config.document import Document
 from rtgateway.config.explain import validated
 from rtgateway.config.quotas import AlgorithmName, Numbers, Quota, expanded, is_algorithm
 from rtgateway.config.rate_limit_rules import limit_rules
+from rtgateway.config.references import look
 from rtgateway.config.section import Allowed, Rule, Section, refused
 from rtgateway.config.units import Duration, in_order
 from rtgateway.config.values import (
@@ -295,6 +296,7 @@ class RateLimit(Quota, _Counted):
         """The numbers are those of the algorithm, for everybody, and no cost is above them."""
         yield from super().rules(values)
         yield from _per_rules(values.get("per"))
+        yield from _threshold_rules(values)
         algorithm = values.get("algorithm", "token_bucket")
         if is_algorithm(algorithm):
             yield from limit_rules(algorithm, values)
@@ -304,6 +306,13 @@ def _is_share(value: object) -> bool:
     if isinstance(value, str):
         return re.fullmatch(r"\s*(0(\.[0-9]{1,18})?|1(\.0{1,18})?)\s*", value, re.ASCII) is not None
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _threshold_rules(values: Mapping[str, Any]) -> Iterator[Rule]:
+    threshold, cpu = values.get("adaptive_threshold"), look(values.get("adaptive"), "cpu")
+    if threshold is not None and cpu is not None and cpu != threshold:
+        found = "adaptive_threshold and adaptive.cpu"
+        yield Rule("", ("adaptive_threshold",), found, "one of them, as they are the same")
 
 
 def _per_rules(per: object) -> Iterator[Rule]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
@@ -65,6 +65,8 @@ class CircuitBreaker(Switchable):
     when too large a share of the calls in its window failed or were slow. After the open time a
     few probes are let through (half-open), which close or open it again.
     """
+
+    words: ClassVar[str] = "on, off, shared"
 
     enabled: bool = Field(default=True, description="Whether there is one.")
     shared: bool = Field(
@@ -182,6 +184,8 @@ class Retry(Section):
 
     Only while nothing of an answer was passed on, and within the timeout of the request.
     """
+
+    words: ClassVar[str] = "on, off"
 
     attempts: Count = Field(default=3, ge=1, le=20, description="Tries in all; 1 is off.")
     methods: Annotated[tuple[Method, ...], BeforeValidator(one_or_many)] = Field(

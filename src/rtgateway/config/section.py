@@ -84,6 +84,9 @@ class Section(BaseModel):
     plural: ClassVar[str] = ""
     """What several of them are called, where that is not the class's name with an s."""
 
+    words: ClassVar[str] = ""
+    """What will do in place of a mapping, such as ``on``."""
+
     @classmethod
     def spelled_out(cls, value: Any) -> Any:
         """``value`` with a shorthand (a bare URL, say) replaced by the mapping it stands for."""
@@ -147,6 +150,8 @@ def switch(value: Any) -> bool | None:
 
 class Switchable(Section):
     """A section with the key ``enabled``, for which ``on`` and ``off`` (true, false) will do."""
+
+    words: ClassVar[str] = "on, off"
 
     @classmethod
     def spelled_out(cls, value: Any) -> Any:

@@ -96,7 +96,8 @@ class Kind:
     def words(self) -> str:
         """What is allowed, bounds included."""
         if self.section is not None:
-            return f"a mapping with {', '.join(self.section.model_fields)}"
+            mapping = f"a mapping with {', '.join(self.section.model_fields)}"
+            return f"{self.section.words} or {mapping}" if self.section.words else mapping
         item = self.item
         if item is not None and get_origin(self.type) is dict:
             return f"a mapping of names{'' if item.section else f' to {item.words}'}"

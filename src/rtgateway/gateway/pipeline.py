@@ -110,6 +110,8 @@ class Pipeline:
 def _admit(exchange: Exchange, route: Route) -> Awaitable[None] | None:
     """See who asks, and whether that is too much; what to await if it can't be told at once."""
     limits, auth = route.limits, route.auth
+    if limits is not None and not limits.active:
+        limits = None
     if limits is not None:
         limits.screen(exchange)
     if auth is not None:

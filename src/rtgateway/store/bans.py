@@ -37,6 +37,9 @@ _MOST_RECORDS = 100_000
 _SOME = 1000
 """Bans or records that are looked at in one call of `Bans.tick`."""
 
+_MOST_TOLD = 5
+"""Subjects that one line of the log names."""
+
 
 class Kept(NamedTuple):
     """A ban as it is kept. ``end``: monotonic seconds. ``local``: unknown to other gateways."""
@@ -71,6 +74,7 @@ class Bans:
     :param clock: monotonic seconds, as what `banned` and `tick` are told.
     :param wall: seconds since the epoch.
     :ivar imposed: bans that began.
+    :ivar active: whether there is any ban.
     """
 
     def __init__(
@@ -90,6 +94,8 @@ class Bans:
         self._order: list[tuple[float, str]] = []
         self._records: OrderedDict[str, Record] = OrderedDict()
         self.imposed = 0
+        self.active = False
+        self._untold: list[str] = []
         self._imposed_before = 0
 
     # -- for requests -------------------------------------------------------------------------
@@ -173,11 +179,14 @@ class Bans:
 
     def _impose(self, subject: str, kept: Kept) -> None:
         self.imposed += 1
+        if len(self._untold) < _MOST_TOLD:
+            self._untold.append(subject)
         self._put(subject, kept)
 
     def _put(self, subject: str, kept: Kept) -> None:
         self._ends[subject] = kept.end
         self._kept[subject] = kept
+        self.active = True
         heappush(self._order, (kept.end, subject))
         while len(self._ends) > self._most:
             end, other = heappop(self._order)
@@ -192,6 +201,7 @@ class Bans:
 
     def _end(self, subject: str) -> None:
         del self._ends[subject], self._kept[subject]
+        self.active = bool(self._ends)
 
     def _lift(self, subject: str, forget: bool) -> bool:
         now = self._clock()
@@ -211,13 +221,22 @@ class Bans:
         } | bans
         self._kept = kept
         self._ends = {subject: ban.end for subject, ban in kept.items()}
+        self.active = bool(kept)
         self._sort()
 
     def _tell(self) -> None:
         """In the log, of all at once: they may be many."""
         new, self._imposed_before = self.imposed - self._imposed_before, self.imposed
-        if new:
-            log.info("{new} more banned, {all} in all", new=new, all=len(self._ends))
+        if not new:
+            return
+        told, self._untold = self._untold, []
+        more = f" and {new - len(told)} more" if new > len(told) else ""
+        log.info(
+            "Banned {who}{more}; bans now: {all}",
+            who=", ".join(told),
+            more=more,
+            all=len(self._ends),
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self._ends)} bans, {self.imposed} so far>"

@@ -18,7 +18,8 @@ __all__ = ["Access", "Bans", "IpLists"]
 class Bans(Protocol):
     """Who is banned (``store.bans``)."""
 
-    def __len__(self) -> int: ...
+    @property
+    def active(self) -> bool: ...
     def banned(self, subject: str, now: float) -> float: ...
     def refused(self, subject: str) -> None: ...
 
@@ -67,6 +68,11 @@ class Access:
         self.denied = 0
         self.banned = 0
 
+    @property
+    def active(self) -> bool:
+        """Whether anybody may be refused: without lists and bans nobody is."""
+        return self._bans.active or self._lists.active or self._only_allowed
+
     def screen(self, exchange: Exchange) -> None:
         """Before anything else is known of a request than where it comes from.
 
@@ -80,7 +86,7 @@ class Access:
             if verdict or self._only_allowed:
                 self.denied += 1
                 raise answers.denied(self._deny_status)
-        if len(self._bans):
+        if self._bans.active:
             self._ban(ip_key(exchange.client_ip))
 
     def know(self, exchange: Exchange) -> None:
@@ -88,7 +94,7 @@ class Access:
 
         :raises GatewayError: who asks is banned.
         """
-        if exchange.identity is not None and len(self._bans):
+        if exchange.identity is not None and self._bans.active:
             self._ban(of_client(exchange))
 
     def _ban(self, subject: str) -> None:

@@ -74,6 +74,11 @@ class Limits:
 
     # -- what the pipeline calls --------------------------------------------------------------
 
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to ask for a request: limiters, lists, bans."""
+        return bool(self._limiters) or self._access.active
+
     def screen(self, exchange: Exchange) -> None:
         """Refuse ``exchange`` for where it comes from.
 

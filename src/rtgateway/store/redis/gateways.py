@@ -22,7 +22,8 @@ log = Logger()
 _GOOD_FOR = 5
 """Heartbeats for which a gateway counts without another one."""
 _SETTLED = 2
-"""Heartbeats after which, on a Redis that may have lost all, all have said that they are there."""
+"""Heartbeats for which there have to be fewer: in a Redis that has lost all, or just came back, all
+have said by then that they are there."""
 _MOST_NAMES = 1000
 
 
@@ -34,14 +35,14 @@ def name_of_this(random: Callable[[], float]) -> str:
 class Gateways:
     """See the module; `store.gateways.KnownGateways` is its interface.
 
-    Without Redis the last known number holds. It is not believed that there are fewer until the
-    others have had the time to come back to a Redis that returned, perhaps with nothing in it.
+    Without Redis the last known number holds. That there are fewer is believed when they have been
+    fewer for some heartbeats: Redis may have lost all, and the others come back to it one by one.
 
     :param heartbeat: seconds.
     """
 
     __slots__ = (
-        "_believed_at",
+        "_fewer_since",
         "_heartbeat",
         "_key",
         "_link",
@@ -63,7 +64,7 @@ class Gateways:
         self._script = load("heartbeat")
         self._timer: Any = None
         self._running = False
-        self._believed_at = 0.0
+        self._fewer_since = 0.0
         self.count = 1
         self.names: Sequence[str] = (name,)
 
@@ -91,7 +92,7 @@ class Gateways:
     def _connected(self) -> None:
         if not self._running:
             return
-        self._believed_at = monotonic() + _SETTLED * self._heartbeat
+        self._fewer_since = 0.0
         if self._timer is not None:
             self._timer.cancel()
         self._beat()
@@ -102,15 +103,21 @@ class Gateways:
             good_for = int(self._heartbeat * _GOOD_FOR * 1000)
             arguments = (self._name, good_for, _MOST_NAMES)
             self._link.script(self._script, [self._key], arguments, self._counted)
+        else:
+            self._fewer_since = 0.0
 
     def _counted(self, reply: Any, error: StoreError | None) -> None:
         if error is not None or not self._running:
             return
         count = max(int(reply[0]), 1)
-        if count < self.count and monotonic() < self._believed_at:
-            return
+        if count < self.count:
+            now = monotonic()
+            since = self._fewer_since = self._fewer_since or now
+            if now - since < _SETTLED * self._heartbeat:
+                return
+        self._fewer_since = 0.0
         if count != self.count:
-            log.info("There are {count} gateways", count=count)
+            log.info("Gateways that share this state: {count}", count=count)
         self.count = count
         self.names = sorted(name.decode(errors="replace") for name in reply[1:])
 
