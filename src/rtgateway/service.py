@@ -104,7 +104,6 @@ class Gateway(Service):
         }
         for check in self.dependencies.values():
             self.builder.checks.add(check)
-        self.site: Site
         self.auth = _auth(config)
         self.access_log = AccessLog(config.access_log)
         self.sockets = Sockets(self.wheel, random.random, self.instances, self.access_log)
@@ -124,7 +123,13 @@ class Gateway(Service):
         self.pressure = Pressure(config.pressure)
         self.statistics = Statistics()
         self.outcomes = Outcomes(self.services.values, self.statistics)
-        self.metrics = Metrics(
+        self.metrics = self._metrics()
+        self.site = self._site(trusted)
+
+    # -- parts --------------------------------------------------------------------------------
+
+    def _metrics(self) -> Metrics:
+        return Metrics(
             version=__version__,
             outcomes=self.outcomes,
             services=self.services.values,
@@ -134,23 +139,23 @@ class Gateway(Service):
             sockets=self.sockets,
             state=self,
         )
+
+    def _site(self, trusted: TrustedProxies) -> Site:
+        config, heartbeat = self.config, self.config.sse.heartbeat
         telemetry = Telemetry(self.outcomes, self.access_log)
-        heartbeat = config.sse.heartbeat
         pipeline = Pipeline(telemetry, Heartbeats(heartbeat, self.wheel) if heartbeat else None)
         guard = Guard(config.admin, self.auth if config.auth.required else None)
         root, labels = make_root(self, guard)
-        self.site = Site(
+        return Site(
             config,
             self.routing.table,
-            Pages(root, reactor, guard.admit, labels),
+            Pages(root, self.reactor, guard.admit, labels),
             pipeline,
             self.wheel,
             trusted,
             RequestIds(os.urandom(16)),
             partial(UnknownService, self.sockets),
         )
-
-    # -- parts --------------------------------------------------------------------------------
 
     def instances(self) -> Iterable[Instance]:
         """All instances of all services, those that are on their way out too."""
