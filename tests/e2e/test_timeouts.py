@@ -119,7 +119,7 @@ async def test_a_body_that_stops(world: World, framing: str) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_body_that_drips(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never silent, but far below the lowest rate: 408."""
-    monkeypatch.setattr("rtgateway.web.channel._RATE_WINDOW", 0.5)
+    monkeypatch.setattr("rtgateway.web.upload._RATE_WINDOW", 0.5)
     gateway = await world.gateway(
         await world.upstream(), timeouts={"body_idle": "10s", "body_rate": 256}
     )
@@ -138,7 +138,7 @@ async def test_a_body_that_drips(world: World, monkeypatch: pytest.MonkeyPatch) 
 @pytest_twisted.ensureDeferred
 async def test_a_body_fast_enough(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slow, but at the lowest rate: nothing happens to it."""
-    monkeypatch.setattr("rtgateway.web.channel._RATE_WINDOW", 0.4)
+    monkeypatch.setattr("rtgateway.web.upload._RATE_WINDOW", 0.4)
     upstream = await world.upstream(with_length(b"ok"))
     gateway = await world.gateway(upstream, timeouts={"body_idle": "300ms", "body_rate": 256})
     client = await world.client(
@@ -155,7 +155,7 @@ async def test_a_slow_instance_is_not_the_clients_fault(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the instance takes nothing of a body, the client's rate is not judged."""
-    monkeypatch.setattr("rtgateway.web.channel._RATE_WINDOW", 0.3)
+    monkeypatch.setattr("rtgateway.web.upload._RATE_WINDOW", 0.3)
     upstream = await world.upstream(with_length(b"ok"))
     gateway = await world.gateway(upstream, timeouts={"body_idle": "300ms"}, limits={"body": 0})
     size = 24 << 20

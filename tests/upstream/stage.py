@@ -24,9 +24,9 @@ from rtgateway.net.tasks import Task, Waiter
 from rtgateway.upstream import attempt
 from rtgateway.upstream.answer import Answer
 from rtgateway.upstream.attempt import Attempt
+from rtgateway.upstream.body_reader import BodyReader
 from rtgateway.upstream.build import ServiceBuilder
 from rtgateway.upstream.call import Body, BodySink, Patience, PayloadSink
-from rtgateway.upstream.connection import Connection
 from rtgateway.upstream.findings import Found
 from rtgateway.upstream.instance import Instance
 from rtgateway.upstream.pool import Pool
@@ -45,7 +45,7 @@ __all__ = [
     "head",
 ]
 
-_READS_THE_CLOCK = ("service", "attempt", "retrial", "hedge", "build", "waiting_room")
+_READS_THE_CLOCK = ("service", "careful", "attempt", "retrial", "hedge", "build", "waiting_room")
 
 
 def found(name: str, weight: int = 1, *, backup: bool = False) -> Found:
@@ -249,7 +249,7 @@ class FakeConnection:
     def _answer(self, status: int, lines: tuple[tuple[bytes, bytes], ...]) -> Answer:
         assert self.call is not None
         self.call.said.append(status)
-        return Answer(cast(Connection, self), head(status, *lines), came=attempt.monotonic())  # type: ignore[attr-defined]
+        return Answer(cast(BodyReader, self), head(status, *lines), came=attempt.monotonic())  # type: ignore[attr-defined]
 
     def _release(self) -> None:
         self.served += 1

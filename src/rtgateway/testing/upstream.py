@@ -27,8 +27,7 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked\r\n", re.IGNORECASE)
 class RecordedConnection(Protocol):
     """One connection to a `RecordingUpstream`.
 
-    :ivar received: every byte, in order.
-    :ivar requests: the same, cut into complete requests (head and body as sent).
+    :ivar requests: what it `received`, cut into complete requests (head and body as sent).
     :ivar lost: why it ended, or None while it stands.
     """
 
@@ -36,25 +35,35 @@ class RecordedConnection(Protocol):
 
     def __init__(self, upstream: RecordingUpstream) -> None:
         self.upstream = upstream
-        self.received = b""
         self.requests: list[bytes] = []
         self.lost: Failure | None = None
-        self._unread = b""
+        self._received = bytearray()
+        self._unread = bytearray()
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
         self.upstream.connections.append(self)
 
     def dataReceived(self, data: bytes) -> None:
-        self.received += data
+        self._received += data
         self._unread += data
         while (size := _request_size(self._unread)) is not None:
-            request, self._unread = self._unread[:size], self._unread[size:]
+            request = bytes(self._unread[:size])
+            del self._unread[:size]
             self.requests.append(request)
             self.upstream.requests.append(request)
             answer = self.upstream.answering(self, request)
             if answer is not None:
                 self.send(answer)
+
+    @property
+    def received(self) -> bytes:
+        """Every byte, in order."""
+        return bytes(self._received)
+
+    @received.setter
+    def received(self, value: bytes) -> None:
+        self._received = bytearray(value)
 
     def send(self, answer: bytes | Sequence[bytes]) -> None:
         """Send bytes as they are; a sequence in writes of their own."""
@@ -149,7 +158,7 @@ class RecordingUpstream(Factory):
         return f"<RecordingUpstream {len(self.requests)} requests>"
 
 
-def _request_size(data: bytes) -> int | None:
+def _request_size(data: bytes | bytearray) -> int | None:
     """How many bytes of ``data`` are its first request; None if that is not complete."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
@@ -162,7 +171,7 @@ def _request_size(data: bytes) -> int | None:
     return size if len(data) >= size else None
 
 
-def _end_of_chunks(data: bytes, at: int) -> int | None:
+def _end_of_chunks(data: bytes | bytearray, at: int) -> int | None:
     """The index behind the chunked body that starts at ``at``; None if it is not complete."""
     while (line := data.find(b"\r\n", at)) >= 0:
         size = int(data[at:line].partition(b";")[0], 16)

@@ -282,7 +282,7 @@ class WebSocketConnection(WebSocketEnd, RecordedConnection):
         super().send(parts)
         if not self.upgraded and b"".join(parts).startswith(b"HTTP/1.1 101 "):
             self.upgraded = True
-            rest, self._unread = self._unread, b""
+            rest, self._unread = bytes(self._unread), bytearray()
             self._arrived(rest)
 
 

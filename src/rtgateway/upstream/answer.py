@@ -11,8 +11,8 @@ from rtgateway.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
     from rtgateway.upstream.attempt import Attempt
+    from rtgateway.upstream.body_reader import BodyReader
     from rtgateway.upstream.call import PayloadSink
-    from rtgateway.upstream.connection import Connection
 
 __all__ = ["Answer"]
 
@@ -28,7 +28,7 @@ class Answer:
     __slots__ = (
         "_attempt",
         "_broken",
-        "_connection",
+        "_reader",
         "body",
         "came",
         "complete",
@@ -38,7 +38,7 @@ class Answer:
 
     def __init__(
         self,
-        connection: Connection,
+        reader: BodyReader,
         head: ResponseHead,
         body: bytes = b"",
         complete: bool = False,
@@ -46,7 +46,7 @@ class Answer:
     ) -> None:
         self._attempt: Attempt | None = None
         self._broken: GatewayError | None = None
-        self._connection = connection
+        self._reader = reader
         self.head = head
         self.body = body
         self.complete = complete
@@ -58,14 +58,14 @@ class Answer:
 
         The last payload is not handed over but is the result, so that its end can go with it.
         """
-        return self._connection.stream_to(sink)
+        return self._reader.stream_to(sink)
 
     def pause(self) -> None:
         """Take no more from the instance: whoever reads the answer is slower."""
-        self._connection.pause()
+        self._reader.pause()
 
     def resume(self) -> None:
-        self._connection.resume()
+        self._reader.resume()
 
     def watch(self, attempt: Attempt) -> None:
         """Tell ``attempt`` when the body has ended; at once if it has."""
@@ -75,7 +75,7 @@ class Answer:
             self._attempt = attempt
 
     def ended(self, error: GatewayError | None) -> None:
-        """The connection is done with this answer (for `Connection` to call, once)."""
+        """The connection is done with this answer (for `BodyReader` to call, once)."""
         self._broken = error
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
@@ -83,7 +83,7 @@ class Answer:
 
     def endless(self) -> None:
         """Silence in this answer is no fault: it is a stream of events."""
-        self._connection.wait_for_ever()
+        self._reader.wait_for_ever()
         if self._attempt is not None:
             self._attempt.endless()
 
@@ -98,7 +98,7 @@ class Answer:
         attempt = self._attempt
         if self._broken is not None or attempt is None:
             raise UpstreamFailed("it closed when it had switched protocols", kind="reset")
-        self._connection.hand_over(protocol)
+        self._reader.hand_over(protocol)
         attempt.endless()
         self._attempt = None
         self.complete = True
@@ -106,14 +106,14 @@ class Answer:
 
     def fail(self, error: GatewayError) -> None:
         """It makes no sense after all: the connection ends, and the instance is to blame."""
-        self._connection.fail(error)
+        self._reader.fail(error)
         # Whoever raises it is in its traceback, and may hold this.
         self._broken = None
 
     def abandon(self) -> None:
         """Nobody wants the rest."""
         if not self.complete:
-            self._connection.abort()
+            self._reader.abort()
 
     def __repr__(self) -> str:
         return f"<Answer {self.head.status} {'complete' if self.complete else 'streaming'}>"

@@ -3,13 +3,14 @@
 The current state is the method that takes the next bytes. A connection is in one place at a
 time: idle in its pool, or lent to one call. Whatever arrives that the call did not ask for ends
 the connection; it is never kept for the next one (RFC 9112, 9.2: response splitting, desync).
+What does not come together with its head is the business of `upstream.body_reader`.
 """
 
 from __future__ import annotations
 
 import select
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import interfaces
 from twisted.internet.error import ConnectionDone
@@ -21,11 +22,12 @@ from rtgateway.errors import BadRequest, ClientGone, GatewayError, UpstreamFaile
 from rtgateway.net.handover import hand_over
 from rtgateway.net.tasks import Waiter
 from rtgateway.upstream.answer import Answer
-from rtgateway.wire.body import BodyDecoder, chunk, decoder_for, last_chunk
+from rtgateway.upstream.body_reader import BodyReader
+from rtgateway.wire.body import BodyDecoder, UntilCloseBody, chunk, decoder_for, last_chunk
 from rtgateway.wire.http1 import HeadLimits, ResponseHead, ResponseParser
 
 if TYPE_CHECKING:
-    from rtgateway.upstream.call import Call, Patience, PayloadSink
+    from rtgateway.upstream.call import Call, Patience
     from rtgateway.upstream.pool import Pool
 
 __all__ = ["Connection"]
@@ -55,15 +57,10 @@ class Connection(Protocol):
         self._receive = self._while_idle
         self._call: Call | None = None
         self._patience: Patience
-        self._between_bytes = 0.0
-        # Of an `Answer` until its head is in, of ``bytes`` while it is streamed.
-        self._waiter: Waiter[Any] | None = None
-        self._answer: Answer | None = None
-        self._decoder: BodyDecoder | None = None
-        self._sink: PayloadSink | None = None
+        self._waiter: Waiter[Answer] | None = None
+        self._reader = BodyReader(self)
         self._heard = False
         self._sending = False
-        self._paused = False
         self._blocked = False
 
     # -- asking -----------------------------------------------------------------------------
@@ -72,7 +69,6 @@ class Connection(Protocol):
         """Send a request; its body, if any, follows as it comes from the client."""
         self._call = call
         self._patience = patience
-        self._between_bytes = 0.0
         self._interims = 0
         self._heard = False
         self._parser.to_head = call.to_head
@@ -146,10 +142,9 @@ class Connection(Protocol):
     def connectionMade(self) -> None:
         transport = self.transport
         # Under TLS the socket belongs to the transport of the transport.
+        handle = getattr(transport, "transport", transport).getHandle()
         watched = select.poll()
-        watched.register(
-            getattr(transport, "transport", transport).getHandle(), select.POLLIN | select.POLLRDHUP
-        )
+        watched.register(handle, select.POLLIN | select.POLLRDHUP)
         self._poll = watched.poll
         # Backpressure: told when the instance takes no more, for as long as the connection lives.
         transport.registerProducer(self, True)
@@ -161,7 +156,7 @@ class Connection(Protocol):
             self._break(UpstreamFailed(f"the answer is not valid HTTP: {error.message}"))
         except GatewayError as error:
             # Before its head is passed on, an answer that makes no sense may be asked for again.
-            error.retryable = self._answer is None
+            error.retryable = self._reader.answer is None
             self._break(error)
 
     def _while_idle(self, data: bytes) -> None:
@@ -181,131 +176,68 @@ class Connection(Protocol):
         now = monotonic()
         rest = parser.rest
         if head.status == 101:
-            self._switch(Answer(self, head, rest, came=now))
+            self._begin_body(Answer(self._reader, head, rest, came=now), b"", UntilCloseBody())
             return
         length = head.length
         if length == len(rest):
             waiter = self._waiter
             assert waiter is not None
-            self._release(head.keep_alive, now)
-            waiter.succeed(Answer(self, head, rest, True, now))
+            self.release(head.keep_alive, now)
+            waiter.succeed(Answer(self._reader, head, rest, True, now))
         elif 0 <= length < len(rest):
             raise UpstreamFailed("it sent bytes behind the end of its answer")
         else:
-            self._begin_streaming(Answer(self, head, came=now), rest)
+            decoder = decoder_for(length, self._trailer_bytes)
+            self._begin_body(Answer(self._reader, head, came=now), rest, decoder)
 
     def _interim(self, head: ResponseHead | None) -> ResponseHead | None:
         """Pass on 1xx answers; the head of the real one if it came with them."""
+        call = self._call
+        assert call is not None
         while head is not None and head.status < 200:
             self._interims += 1
             if head.status == 101:
-                if cast("Call", self._call).upgrade is None:
+                if call.upgrade is None:
                     raise UpstreamFailed("it switched protocols without being asked")
                 break
             if self._interims > _MAX_INTERIM:
                 raise UpstreamFailed("it sent too many interim answers")
-            cast("Call", self._call).interim(head)
+            call.interim(head)
             rest = self._parser.rest
             head = self._parser.feed(rest) if rest else None
         return head
 
-    def _switch(self, answer: Answer) -> None:
-        """The instance speaks another protocol from here on; `hand_over` follows."""
+    def _begin_body(self, answer: Answer, rest: bytes, decoder: BodyDecoder) -> None:
         waiter = self._waiter
         assert waiter is not None
-        self._waiter = None
-        self._answer = answer
-        self._receive = self._while_switched
-        self.deadline = _NEVER
+        if rest:
+            answer.body = decoder.feed(rest)
+        if not decoder.done:
+            self._waiter = None
+            reader, silence = self._reader, self._patience.between_bytes
+            self._receive = reader.while_body
+            self.deadline = answer.came + silence
+            reader.begin(answer, decoder, silence, waiter)
+            return
+        if decoder.rest:
+            raise UpstreamFailed("it sent bytes behind the end of its answer")
+        answer.complete = True
+        answer.trailers = decoder.trailers
+        self.release(answer.head.keep_alive, answer.came)
         waiter.succeed(answer)
-        if self._answer is answer:
-            # Nobody has taken it yet (something is awaited in between): the kernel keeps the rest.
-            self.pause()
 
-    def _while_switched(self, data: bytes) -> None:
-        # Paused, but TLS hands over whatever it has decrypted.
-        cast("Answer", self._answer).body += data
-
-    def hand_over(self, protocol: Any) -> None:
-        """Give the transport to ``protocol``, for good."""
-        self._call = self._answer = None
+    def hand_over(self, protocol: Any, *, paused: bool) -> None:
+        """Give the transport to ``protocol``, for good; reading goes on if it was ``paused``."""
+        self._call = None
         self.pool.forget(self)
         self.pool.ended(self)
         hand_over(self.transport, protocol)
-        if self._paused:
+        if paused:
             self.transport.resumeProducing()
         self._let_go()
         self.transport = None
 
-    def _begin_streaming(self, answer: Answer, rest: bytes) -> None:
-        waiter = self._waiter
-        assert waiter is not None
-        decoder = decoder_for(answer.head.length, self._trailer_bytes)
-        if rest:
-            answer.body = decoder.feed(rest)
-        if decoder.done:
-            if decoder.rest:
-                raise UpstreamFailed("it sent bytes behind the end of its answer")
-            answer.complete = True
-            answer.trailers = decoder.trailers
-            self._release(answer.head.keep_alive, answer.came)
-            waiter.succeed(answer)
-            return
-        self._waiter = None
-        self._answer = answer
-        self._decoder = decoder
-        self._receive = self._while_body
-        self._between_bytes = self._patience.between_bytes
-        self.deadline = answer.came + self._between_bytes
-        waiter.succeed(answer)
-        if self._sink is None and self._answer is answer:
-            # Nobody reads yet (something is awaited in between): the kernel keeps the rest.
-            self.pause()
-
-    def stream_to(self, sink: PayloadSink) -> Waiter[bytes]:
-        waiter: Waiter[bytes] = Waiter()
-        if self._answer is None:
-            waiter.fail(UpstreamFailed("it closed in the middle of its answer", kind="reset"))
-            return waiter
-        self._sink = sink
-        self._waiter = waiter
-        return waiter
-
-    def _while_body(self, data: bytes) -> None:
-        decoder, sink = self._decoder, self._sink
-        assert decoder is not None
-        payload = decoder.feed(data)
-        if not decoder.done:
-            if not self._paused:
-                self.deadline = monotonic() + self._between_bytes
-            if payload and sink is not None:
-                sink.payload(payload)
-            elif payload:
-                # Paused, but TLS hands over whatever it has decrypted.
-                cast("Answer", self._answer).body += payload
-            return
-        if decoder.rest:
-            raise UpstreamFailed("it sent bytes behind the end of its answer")
-        self._complete(payload)
-
-    def _complete(self, last: bytes) -> None:
-        answer, decoder = cast("Answer", self._answer), cast("BodyDecoder", self._decoder)
-        waiter = self._waiter
-        answer.complete = True
-        answer.trailers = decoder.trailers
-        if waiter is None:
-            # Nobody reads yet: now it is one that has come whole.
-            answer.body += last
-        self._answer = self._decoder = self._sink = None
-        if self._paused:
-            self._paused = False
-            self.transport.resumeProducing()
-        self._release(answer.head.keep_alive, monotonic())
-        answer.ended(None)
-        if waiter is not None:
-            waiter.succeed(last)
-
-    def _release(self, keep_alive: bool, now: float) -> None:
+    def release(self, keep_alive: bool, now: float) -> None:
         """The answer is complete: back into the pool, or closed."""
         call, self._call = self._call, None
         self._waiter = None
@@ -328,24 +260,6 @@ class Connection(Protocol):
         else:
             self.close()
 
-    # -- whoever reads the answer is slower ---------------------------------------------------
-
-    def pause(self) -> None:
-        if not self._paused:
-            self._paused = True
-            self.deadline = _NEVER
-            self.transport.pauseProducing()
-
-    def resume(self) -> None:
-        if self._paused:
-            self._paused = False
-            self.deadline = monotonic() + self._between_bytes
-            self.transport.resumeProducing()
-
-    def wait_for_ever(self) -> None:
-        """Silence inside this answer is no fault."""
-        self.deadline = self._between_bytes = _NEVER
-
     # -- the end ----------------------------------------------------------------------------
 
     def usable(self) -> bool:
@@ -364,7 +278,7 @@ class Connection(Protocol):
             self.transport.abortConnection()
         elif self._call is None:
             self.close()
-        elif self._answer is not None:
+        elif self._reader.answer is not None:
             self._break(UpstreamTimeout("between_bytes"))
         else:
             self._break(UpstreamTimeout("first_byte", retryable=True))
@@ -390,48 +304,45 @@ class Connection(Protocol):
 
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
         self.pool.ended(self)
-        if self._receive == self._while_closed:
-            self._let_go()
-            return
-        decoder = self._decoder
-        clean = reason.check(ConnectionDone) is not None
-        if decoder is not None and decoder.ends_at_close() and clean and self._waiter is not None:
-            self._complete(b"")
-            self._let_go()
-            return
-        if self._answer is not None:
+        if self._receive != self._while_closed:
+            if self._reader.ends_at_close() and reason.check(ConnectionDone) is not None:
+                self._reader.complete(b"")
+            else:
+                self._break(self._reset())
+        self._let_go()
+
+    def _reset(self) -> UpstreamFailed:
+        """What the end of the connection is to its call."""
+        detail = "it closed without an answer"
+        if self._reader.answer is not None:
             detail = "it closed in the middle of its answer"
         elif self._heard:
             detail = "it closed in the middle of its answer's head"
-        else:
-            detail = "it closed without an answer"
         reused = self.served > 0
-        retryable = not self._heard
-        self._break(UpstreamFailed(detail, kind="reset", retryable=retryable, reused=reused))
-        self._let_go()
+        return UpstreamFailed(detail, kind="reset", retryable=not self._heard, reused=reused)
 
     def _let_go(self) -> None:
         """Nothing more comes here: no cycle keeps what is not needed any more."""
         self._receive = _nothing_more
         self._parser.release()
+        del self._reader
 
     def _break(self, error: GatewayError) -> None:
         """End the connection, and the call on it with ``error``."""
-        waiter, call, answer = self._waiter, self._call, self._answer
-        self._call = self._answer = self._decoder = self._sink = self._waiter = None
+        waiter, call = self._waiter, self._call
+        self._call = self._waiter = None
         self._receive = self._while_closed
         self.deadline = _NEVER
         self.pool.forget(self)
         self.transport.abortConnection()
         if call is not None and call.body is not None:
             call.body.detach(self)
-        if answer is not None:
-            answer.ended(error)
+        self._reader.broken(error)
         if waiter is not None:
             waiter.fail(error)
 
     def __repr__(self) -> str:
-        state = self._receive.__name__.removeprefix("_while_")
+        state = self._receive.__name__.rpartition("while_")[2]
         return f"<Connection {state} served={self.served}>"
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rtgateway.upstream.instance import Instance
     from rtgateway.upstream.service import Service
 
-__all__ = ["Remaining", "Retrial", "TimeLimit", "repeatable"]
+__all__ = ["Remaining", "Retrial", "repeatable"]
 
 _NEVER = float("inf")
 _STOP = -1.0
@@ -36,21 +36,6 @@ class Remaining:
         self.connect = min(plan.connect, seconds)
         self.first_byte = min(plan.first_byte, seconds)
         self.between_bytes = plan.between_bytes
-
-
-class TimeLimit:
-    """Ends a call when its time is over, whatever it waits for; the sweep looks at it."""
-
-    __slots__ = ("_call", "deadline")
-
-    def __init__(self, call: Call, deadline: float) -> None:
-        self._call = call
-        self.deadline = deadline
-
-    def expired(self, now: float) -> None:
-        """The time of the whole request is over (called by the sweep)."""
-        self.deadline = _NEVER
-        self._call.interrupt(UpstreamTimeout("request"))
 
 
 def repeatable(call: Call, policy: RetryPolicy) -> bool:

@@ -2,7 +2,7 @@
 
 `Service.forward` is the way of every request. Which instances there are is the business of
 `upstream.members`; what an attempt means for its instance, that of `upstream.attempt`; what to do
-when one fails, that of `upstream.retrial`.
+when one fails, that of `upstream.retrial`; limits and hedging, that of `upstream.careful`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import ceil
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -26,10 +26,11 @@ from rtgateway.errors import GatewayError
 from rtgateway.upstream.answer import Answer
 from rtgateway.upstream.attempt import Attempt, SocketAttempt
 from rtgateway.upstream.call import Call, Patience, Plan
-from rtgateway.upstream.hedge import Race
+from rtgateway.upstream.careful import forward_with_care
 from rtgateway.upstream.instance import Instance
 from rtgateway.upstream.members import Make, Members
-from rtgateway.upstream.retrial import Remaining, Retrial, TimeLimit, repeatable
+from rtgateway.upstream.mirrored import Mirrored, count
+from rtgateway.upstream.retrial import Retrial
 from rtgateway.upstream.selection import Selection
 from rtgateway.upstream.waiting_room import WaitingRoom
 
@@ -39,19 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["Service"]
 
 _NEVER = float("inf")
-
-
-class Mirrored(Protocol):
-    """Counts of the copies that a route sends here."""
-
-    @property
-    def sent(self) -> int: ...
-    @property
-    def dropped(self) -> int: ...
-    @property
-    def skipped(self) -> int: ...
-    @property
-    def failed(self) -> int: ...
 
 
 class Service:
@@ -91,7 +79,7 @@ class Service:
         self.name = name
         self.settings = settings
         self.clock = clock
-        self._wheel = wheel
+        self.wheel = wheel
         self.random = random
         self.breaker = breaker
         self.members = Members(name, settings, make, on_leave)
@@ -109,17 +97,17 @@ class Service:
         self._sticky = affinity is not None
         self.quantiles: dict[float, LatencyQuantile] = {}
         limits = settings.concurrency
-        self._limit = limits.limit
         limited = bool(limits.per_instance)
         self._selection = Selection(self.members, balancer, key, affinity, limited)
-        self.gradient: GradientLimit | None = None
-        if limits.adaptive:
-            lowest, highest = limits.min_limit, limits.max_limit
-            self.gradient = GradientLimit(lowest, highest, limits.limit or lowest)
-        self.room: WaitingRoom | None = None
-        if self._limit or limited or self.gradient is not None:
-            self.room = WaitingRoom(limits.queue, limits.queue_timeout, self._has_room, wheel)
+        self._limit = limits.limit
+        self.gradient = _gradient(limits)
+        self.room = self._waiting_room(limits)
         self.plain = self.room is None and breaker is None
+
+    def _waiting_room(self, limits: config.Concurrency) -> WaitingRoom | None:
+        if not (limits.limit or limits.per_instance or limits.adaptive):
+            return None
+        return WaitingRoom(limits.queue, limits.queue_timeout, self._has_room, self.wheel)
 
     # -- what it looks like -------------------------------------------------------------------
 
@@ -150,12 +138,7 @@ class Service:
     @property
     def mirrored(self) -> dict[str, int]:
         """Copies of other services' requests, by what became of them."""
-        return {
-            "sent": sum(each.sent for each in self.mirrors),
-            "dropped": sum(each.dropped for each in self.mirrors),
-            "skipped": sum(each.skipped for each in self.mirrors),
-            "failed": sum(each.failed for each in self.mirrors),
-        }
+        return count(self.mirrors)
 
     # -- what an operator does; an unknown id is a KeyError -----------------------------------
 
@@ -196,7 +179,7 @@ class Service:
         self.requests += 1
         policy = plan.retry
         if self.room is not None or policy.hedge is not None or plan.request:
-            answer = await self._forward_with_care(call, plan)
+            answer = await forward_with_care(self, call, plan)
         else:
             attempt = self.begin_now(call, policy)
             try:
@@ -217,43 +200,6 @@ class Service:
         if self._sticky:
             self._selection.stick(call)
         return answer
-
-    async def _forward_with_care(self, call: Call, plan: Plan) -> Answer:
-        """The same where there is a limit on time or on requests in flight, or hedging."""
-        if not plan.request:
-            return await self._forward_within(call, plan, plan, _NEVER)
-        now = monotonic()
-        limit = TimeLimit(call, now + plan.request)
-        self._wheel.add(limit, now)
-        try:
-            return await self._forward_within(
-                call, plan, Remaining(plan, plan.request), limit.deadline
-            )
-        finally:
-            self._wheel.discard(limit)
-
-    async def _forward_within(
-        self, call: Call, plan: Plan, patience: Patience, deadline: float
-    ) -> Answer:
-        policy = plan.retry
-        attempt = await self.begin(call, policy)
-        outcome: Answer | GatewayError
-        race: Race | None = None
-        try:
-            alone = call.body is not None or call.upgrade is not None
-            if policy.hedge is not None and not alone and repeatable(call, policy):
-                race = Race(self, call, plan, patience)
-                attempt, outcome = await race.run(attempt, policy.hedge)
-            else:
-                outcome = await self.attempt(call, attempt, patience)
-            if outcome.head.status not in policy.on.statuses:
-                return outcome
-        except GatewayError as error:
-            if error.fault == "client":
-                raise
-            outcome = error
-        tried = race.tried if race is not None else ()
-        return await Retrial(self, call, plan, deadline, tried).run(attempt.instance, outcome)
 
     async def begin(
         self, call: Call, policy: RetryPolicy, tried: tuple[Instance, ...] = ()
@@ -388,3 +334,10 @@ class Service:
 
     def __repr__(self) -> str:
         return f"<Service {self.name} {self.members!r}>"
+
+
+def _gradient(limits: config.Concurrency) -> GradientLimit | None:
+    if not limits.adaptive:
+        return None
+    lowest, highest = limits.min_limit, limits.max_limit
+    return GradientLimit(lowest, highest, limits.limit or lowest)

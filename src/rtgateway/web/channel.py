@@ -1,9 +1,9 @@
 """One client connection: HTTP/1.1 heads and bodies in, exchanges started, answers out in order.
 
 The current state is the method that takes the next bytes, as ``dataReceived``: ``_head``,
-``_body``, ``_early`` (bytes of the next request while this one is served: they stay unread and
-unparsed), ``_nothing``. One exchange at a time, so that answers can't overtake each other.
-Deadlines are an attribute that the sweep compares; no timer belongs to a connection.
+``Upload.while_body``, ``_early`` (bytes of the next request while this one is served: they stay
+unread and unparsed), ``_nothing``. One exchange at a time, so that answers can't overtake each
+other. Deadlines are an attribute that the sweep compares; no timer belongs to a connection.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rtgateway.errors import BadRequest, ClientGone, GatewayError
-from rtgateway.gateway.body import RequestBody
 from rtgateway.gateway.exchange import Exchange, Pausable
 from rtgateway.net.handover import hand_over
 from rtgateway.net.tasks import Task
-from rtgateway.wire.body import BodyDecoder, LengthBody, decoder_for
+from rtgateway.web.proxied import ProxyPreface
+from rtgateway.web.upload import Upload
 from rtgateway.wire.http1 import NO_HEAD, RequestHead, RequestParser
-from rtgateway.wire.lines import end_to_end
-from rtgateway.wire.proxy_protocol import ProxyHeader
 
 if TYPE_CHECKING:
     from rtgateway.web.site import Edge
@@ -36,11 +34,8 @@ __all__ = ["HTTPChannel"]
 _NEVER = float("inf")
 _MAX_EARLY = 16384
 """Bytes read of the requests behind the one being served."""
-_RATE_WINDOW = 10.0
-"""Seconds over which the rate of a request body is judged."""
 _LINGER = 2.0
 """Seconds for a client to read a last answer while it is still sending (RFC 9112, 9.6)."""
-_NO_BODY: BodyDecoder = LengthBody(0)
 
 
 @implementer(interfaces.IPushProducer)
@@ -60,7 +55,7 @@ class HTTPChannel(Protocol):
         self._parser = RequestParser(edge.site.head_limits)
         self.dataReceived = self._head
         self._task: Task | None = None
-        self._decoder = _NO_BODY
+        self._upload: Upload | None = None
         self._pending = b""
         self._head_due = 0.0
         self._reading_paused = False
@@ -68,8 +63,6 @@ class HTTPChannel(Protocol):
         self._lost = False
         self._undelivered = 0
         self._taken = 0.0
-        self._heard = self._window = 0.0
-        self._window_bytes = 0
 
     # -- the connection -----------------------------------------------------------------------
 
@@ -83,8 +76,7 @@ class HTTPChannel(Protocol):
             transport.setTcpNoDelay(True)
         self.peer = edge.peer_of(transport)
         if edge.proxy_protocol:
-            self._proxy_header = ProxyHeader()
-            self.dataReceived = self._proxied
+            self.dataReceived = ProxyPreface(self).proxied
         now = monotonic()
         self._head_due = self.deadline = now + edge.site.timeouts.head
         edge.site.opened(self, now)
@@ -110,38 +102,22 @@ class HTTPChannel(Protocol):
 
     # -- states -----------------------------------------------------------------------------
 
-    def _proxied(self, data: bytes) -> None:
-        try:
-            result = self._proxy_header.feed(data)
-            if result is None:
-                return
-            self.peer = self.edge.proxied_peer(self.peer, result)
-        except BadRequest as error:
-            self._refuse(error)
-            return
+    def begin_http(self, data: bytes) -> None:
+        """The first request begins here (for `ProxyPreface` to call)."""
         self.dataReceived = self._head
-        if result.rest:
-            self._head(result.rest)
+        if data:
+            self._head(data)
 
     def _head(self, data: bytes) -> None:
         try:
             head = self._parser.feed(data)
         except BadRequest as error:
-            self._refuse(error)
+            self.refuse(error)
             return
         if head is not None:
             self._begin(head)
         elif self._head_due == 0.0:
             self._head_due = self.deadline = monotonic() + self.site.timeouts.head
-
-    def _body(self, data: bytes) -> None:
-        try:
-            self._take_body(data)
-        except GatewayError as error:
-            self.dataReceived = self._nothing
-            if self.exchange is not None and self._task is not None:
-                self.exchange.keep_alive = False
-                self._task.cancel(error)
 
     def _early(self, data: bytes) -> None:
         self._pending += data
@@ -158,20 +134,18 @@ class HTTPChannel(Protocol):
         now = monotonic()
         self._head_due = 0.0
         self.deadline = _NEVER
-        exchange = Exchange(self, head, now)
-        self.exchange = exchange
+        self.exchange = exchange = Exchange(self, head, now)
         rest = self._parser.rest
         refusal: GatewayError | None = None
         if head.length:
-            exchange.body = RequestBody(self, head.length)
-            self._decoder = decoder_for(head.length, self.site.trailer_bytes)
-            self.dataReceived = self._body
-            self._open_window(now)
+            exchange.body = self._upload = upload = Upload(self, head, now)
+            self.dataReceived = upload.while_body
             if rest:
                 try:
-                    self._take_body(rest)
+                    upload.take(rest)
                 except GatewayError as error:
                     self.dataReceived = self._nothing
+                    self._upload = None
                     refusal = error
         else:
             self.dataReceived = self._early
@@ -182,26 +156,24 @@ class HTTPChannel(Protocol):
         self._task = task = Task(site.pipeline.serve(exchange, refusal or destination))
         task.step()
 
-    def _take_body(self, data: bytes) -> None:
-        exchange, decoder = self.exchange, self._decoder
-        if exchange is None or exchange.body is None:
-            return
-        self._window_bytes += len(data)
-        self._heard = monotonic()
-        payload = decoder.feed(data)
-        if decoder.done:
-            self.dataReceived = self._early
-            if not self.blocked:
-                self.deadline = _NEVER
-            if decoder.rest:
-                self._early(decoder.rest)
-        if payload:
-            exchange.body.received(payload)
-        if decoder.done:
-            connection = exchange.named.get(b"connection")
-            exchange.body.finished(end_to_end(decoder.trailers, connection))
+    def body_ended(self, rest: bytes) -> None:
+        """The request is complete; ``rest`` belongs to the next one (for `Upload` to call)."""
+        self.dataReceived = self._early
+        self._upload = None
+        if not self.blocked:
+            self.deadline = _NEVER
+        if rest:
+            self._early(rest)
 
-    def _refuse(self, error: BadRequest) -> None:
+    def break_off(self, error: GatewayError) -> None:
+        """The rest of the body is not wanted (for `Upload` to call)."""
+        self.dataReceived = self._nothing
+        self._upload = None
+        if self.exchange is not None and self._task is not None:
+            self.exchange.keep_alive = False
+            self._task.cancel(error)
+
+    def refuse(self, error: BadRequest) -> None:
         """Answer what is not HTTP, and believe nothing more on this connection."""
         now = monotonic()
         self.dataReceived = self._nothing
@@ -221,7 +193,9 @@ class HTTPChannel(Protocol):
             return
         body = exchange.body
         if not exchange.keep_alive or (body is not None and not body.ended):
-            self._last_words(exchange)
+            # The client has to get its answer even if it is still sending (RFC 9112, 9.6).
+            unread = self.dataReceived != self._early or bool(self._pending)
+            self._end(linger=unread and self.edge.half_closes)
             return
         self.dataReceived = self._head
         if self.blocked:
@@ -247,11 +221,6 @@ class HTTPChannel(Protocol):
         if self.exchange is None and not self._pending and not self.blocked:
             self.resume_reading()
 
-    def _last_words(self, exchange: Exchange) -> None:
-        """Close, so that the client gets its answer even if it is still sending (9.6)."""
-        unread = self.dataReceived != self._early or bool(self._pending)
-        self._end(linger=unread and self.edge.half_closes)
-
     def _end(self, *, linger: bool) -> None:
         """Take nothing more, send what has been written, close.
 
@@ -259,6 +228,7 @@ class HTTPChannel(Protocol):
         """
         now = monotonic()
         self.dataReceived = self._nothing
+        self._upload = None
         self._pending = b""
         self.deadline = now + _LINGER
         self.site.wheel.touch(self, now)
@@ -300,6 +270,7 @@ class HTTPChannel(Protocol):
         own = self.__dict__
         own.pop("dataReceived", None)
         own.pop("write", None)
+        self._upload = None
         self._parser.release()
         self.transport = None
 
@@ -320,15 +291,15 @@ class HTTPChannel(Protocol):
     def pause_reading(self) -> None:
         if not self._reading_paused and not self._lost:
             self._reading_paused = True
-            if self.dataReceived == self._body and not self.blocked:
+            if self._upload is not None and not self.blocked:
                 self.deadline = _NEVER
             self.transport.pauseProducing()
 
     def resume_reading(self) -> None:
         if self._reading_paused and not self._pending and not self._lost:
             self._reading_paused = False
-            if self.dataReceived == self._body and not self.blocked:
-                self._open_window(monotonic())
+            if self._upload is not None and not self.blocked:
+                self._upload.wait(monotonic())
             self.transport.resumeProducing()
 
     # -- the client takes no more (IPushProducer of our own transport) --------------------------
@@ -346,8 +317,8 @@ class HTTPChannel(Protocol):
         self.blocked = False
         if self._lost:
             return
-        if self.dataReceived == self._body and not self._reading_paused:
-            self._open_window(monotonic())
+        if self._upload is not None and not self._reading_paused:
+            self._upload.wait(monotonic())
         elif self.exchange is not None:
             self.deadline = _NEVER
         else:
@@ -373,11 +344,6 @@ class HTTPChannel(Protocol):
 
     # -- deadlines --------------------------------------------------------------------------
 
-    def _open_window(self, now: float) -> None:
-        self._heard = self._window = now
-        self._window_bytes = 0
-        self.deadline = now + min(self.site.timeouts.body_idle, _RATE_WINDOW)
-
     def expired(self, now: float) -> None:
         """The deadline has passed (called by the sweep)."""
         if self.blocked:
@@ -394,30 +360,13 @@ class HTTPChannel(Protocol):
                 # It has everything and only keeps its side open: no reason for a reset.
                 self.deadline = now + self.site.timeouts.write_stall
                 self.transport.loseConnection()
-        elif self.dataReceived == self._body:
-            self._judge_body(now)
+        elif self._upload is not None:
+            self._upload.judge(now)
         elif self.exchange is None and self._parser.between_messages:
             self._end(linger=False)
         elif self.exchange is None:
-            self._refuse(BadRequest("The request took too long", status=408, code="timeout"))
-
-    def _judge_body(self, now: float) -> None:
-        timeouts = self.site.timeouts
-        elapsed = now - self._window
-        too_slow = elapsed >= _RATE_WINDOW and self._window_bytes < timeouts.body_rate * elapsed
-        if now - self._heard >= timeouts.body_idle or too_slow:
-            self.dataReceived = self._nothing
-            self.deadline = _NEVER
-            if self.exchange is not None and self._task is not None:
-                self.exchange.keep_alive = False
-                self._task.cancel(
-                    GatewayError(408, "timeout", "The request body came too slowly", fault="client")
-                )
-            return
-        if elapsed >= _RATE_WINDOW:
-            self._window, self._window_bytes = now, 0
-        self.deadline = min(self._heard + timeouts.body_idle, self._window + _RATE_WINDOW)
+            self.refuse(BadRequest("The request took too long", status=408, code="timeout"))
 
     def __repr__(self) -> str:
-        state = self.dataReceived.__name__.removeprefix("_")
+        state = self.dataReceived.__name__.removeprefix("_").removeprefix("while_")
         return f"<HTTPChannel {state} {self.exchange!r}>"

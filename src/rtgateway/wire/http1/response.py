@@ -172,13 +172,19 @@ class ResponseParser(Heads):
                 return None
         if end > self._limits.size:
             raise _bad_answer("its head is too large")
-        size = len(data)
         self.rest = data[end:]
         known = _recent_answers.get(data[:end])
         if known is not None and not self.to_head:
             self._last = data[:end]
             self._last_head = known
             return known
+        return self._read(data, end)
+
+    def _read(self, data: bytes, end: int) -> ResponseHead:
+        """The head in ``data[:end]``, which nobody has seen lately.
+
+        :raises UpstreamFailed: it is not HTTP.
+        """
         # Most answers come whole in one read. Then llhttp sees the body too (it only counts it)
         # and is ready for the next message; else it is replaced. 1xx heads come in twos.
         together = data[9:10] != b"1" and not self.to_head
@@ -204,7 +210,7 @@ class ResponseParser(Heads):
         )
         # To llhttp, Proxy-Connection is another Connection, and behind a close nothing may come.
         lasts = head.keep_alive and b"proxy-connection" not in head.named
-        if not (together and self._whole and lasts and head.length == size - end):
+        if not (together and self._whole and lasts and head.length == len(data) - end):
             self._parser = httptools.HttpResponseParser(self)
         if together and end <= MAX_REMEMBERED and b"set-cookie" not in head.named:
             if len(_recent_answers) >= _MAX_RECENT:
