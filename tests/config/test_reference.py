@@ -174,12 +174,11 @@ class Schema(SynchronousTestCase):
         models = json_schema()["$defs"]
         self.assertIn("memory", models["State"]["anyOf"][1]["examples"])
         self.assertEqual(models["Cost"]["anyOf"][1]["type"], ["integer", "string"])
-        for name in ("Penalties", "Leases"):
+        for name in ("Penalties", "Leases", "RedisTls"):
             switch = models[name]["anyOf"][1]["anyOf"][0]
             self.assertEqual(switch, {"enum": ["on", "off", True, False]}, name)
         tls = models["State"]["anyOf"][0]["properties"]["tls"]["anyOf"]
-        self.assertEqual(tls[0], {"$ref": "#/$defs/UpstreamTls"})
-        self.assertIn(True, tls[-1]["anyOf"][0]["enum"])
+        self.assertEqual(tls[0], {"$ref": "#/$defs/RedisTls"})
         limiter = models["RateLimit"]["properties"]
         self.assertEqual(limiter["per"]["type"], ["array", "string"])
         self.assertIn("gcra", limiter["algorithm"]["anyOf"][0]["enum"])

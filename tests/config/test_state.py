@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtgateway.config import Config, ConfigError, Leases, State, UpstreamTls, from_dict
+from rtgateway.config import (
+    Config,
+    ConfigError,
+    Leases,
+    RedisTls,
+    State,
+    from_dict,
+)
 from rtgateway.config.redis_urls import split_redis_url
 from tests.config.case import ConfigTestCase, TextTestCase
 
@@ -33,7 +40,7 @@ class Places(ConfigTestCase):
             found = state(section)
             self.assertFalse(found.shared, section)
             self.assertEqual((found.label, found.host, found.port), ("memory", "", 0))
-            self.assertEqual((found.unix, found.database, found.secure), ("", 0, False))
+            self.assertEqual((found.unix, found.database, found.tls_of_redis), ("", 0, None))
             self.assertEqual((found.user, found.key), ("", b""))
         self.assertEqual(Config().state, State())
 
@@ -69,7 +76,8 @@ class Places(ConfigTestCase):
         ):
             found = state(text)
             self.assertTrue(found.shared, text)
-            parts = (found.host, found.port, found.unix, found.database, found.secure)
+            secure = found.tls_of_redis is not None
+            parts = (found.host, found.port, found.unix, found.database, secure)
             self.assertEqual(parts, place, text)
             self.assertEqual((found.user, found.key, found.label), (user, key, label), text)
             self.assertEqual(state({"url": text}), found)
@@ -90,16 +98,49 @@ class Places(ConfigTestCase):
         self.assertFalse(found.shared)
 
     def test_tls(self) -> None:
-        """``rediss`` is enough; how the server is verified can be said besides."""
-        self.assertEqual(state("rediss://h").verification, UpstreamTls())
-        found = state({"url": "rediss://h", "tls": {"verify": False}})
-        self.assertTrue(found.secure)
-        self.assertFalse(found.verification.verify)
-        switches: tuple[Any, ...] = (True, "on", {})
-        for on in switches:
-            self.assertTrue(state({"sentinel": {"nodes": "a"}, "tls": on}).secure, on)
-        for off in (False, "off", None):
-            self.assertFalse(state({"sentinel": {"nodes": "a"}, "tls": off}).secure, off)
+        """``rediss`` is enough; how either side proves who it is can be said besides."""
+        self.assertEqual(state("rediss://h").tls_of_redis, RedisTls())
+        found = state({"url": "rediss://h", "tls": {"verify": False}}).tls_of_redis
+        assert found is not None
+        self.assertFalse(found.verify)
+        self.assertIsNone(found.own)
+        file = self.temporary_file()
+        file.touch()
+        both = {"certificate": str(file), "key": str(file)}
+        found = state({"url": "rediss://h", "tls": both}).tls_of_redis
+        assert found is not None
+        self.assertEqual(found.own, (file, file))
+        self.assertIsNone(state("rediss://h").tls_of_sentinels)
+        for off in (False, "off", {"enabled": False}):
+            self.assertIsNone(state({"url": "redis://h", "tls": off}).tls_of_redis)
+            self.assertFalse(state({"tls": off}).shared)
+
+    def test_tls_behind_sentinels(self) -> None:
+        """It is a switch there; sentinels have the same unless they have their own."""
+        file = self.temporary_file()
+        file.touch()
+        unverified, own = {"verify": False}, {"ca": str(file)}
+        for tls, of_sentinels, redis, sentinels in (
+            (None, None, None, None),
+            (False, None, None, None),
+            ("off", None, None, None),
+            (True, None, RedisTls(), RedisTls()),
+            ("on", None, RedisTls(), RedisTls()),
+            ({}, None, RedisTls(), RedisTls()),
+            (unverified, None, RedisTls(verify=False), RedisTls(verify=False)),
+            (unverified, False, RedisTls(verify=False), None),
+            (unverified, "off", RedisTls(verify=False), None),
+            (unverified, True, RedisTls(verify=False), RedisTls()),
+            (unverified, own, RedisTls(verify=False), RedisTls(ca=file)),
+            (None, "on", None, RedisTls()),
+            (None, own, None, RedisTls(ca=file)),
+            (None, {**own, "enabled": False}, None, None),
+            ({**unverified, "enabled": "off"}, None, None, None),
+        ):
+            section = {"nodes": "a", "tls": of_sentinels}
+            found = state({"sentinel": section, "tls": tls})
+            told = (found.tls_of_redis, found.tls_of_sentinels)
+            self.assertEqual(told, (redis, sentinels), (tls, of_sentinels))
 
     def test_sentinel(self) -> None:
         """Sentinels have credentials of their own; those of the state are the master's."""
@@ -208,11 +249,29 @@ class Refused(ConfigTestCase):
         )
 
     def test_tls(self) -> None:
-        """A URL without TLS is not verified."""
+        """A URL without TLS is not verified; a certificate has a key."""
         self.assert_problem(
             {"state": {"url": "redis://h", "tls": {}}},
             "state.tls: no TLS, as the URL does not begin with rediss; allowed: rediss://",
         )
+        for off in (False, "off", {"enabled": "off"}):
+            words = "state.tls: off, though the URL begins with rediss; allowed: redis://"
+            self.assert_problem({"state": {"url": "rediss://h", "tls": off}}, words)
+            other = "state.connections: found 0; allowed: a whole number from 1 to 64"
+            self.assert_problem(
+                {"state": {"url": "rediss://h", "tls": off, "connections": 0}}, other, words
+            )
+        file = self.temporary_file()
+        file.touch()
+        for one in ("certificate", "key"):
+            words = f"tls.{one}: {one} alone; allowed: certificate and key, or neither"
+            self.assert_problem(
+                {"state": {"url": "rediss://h", "tls": {one: str(file)}}}, f"state.{words}"
+            )
+            self.assert_problem(
+                {"state": {"sentinel": {"nodes": "a", "tls": {one: str(file)}}}},
+                f"state.sentinel.{words}",
+            )
 
     def test_sentinel(self) -> None:
         """Nodes are addresses, at least one; the master has a name that Redis takes."""
@@ -302,6 +361,32 @@ class Secrets(TextTestCase):
         (problem,) = self.problems("state: ${REDIS_URL}")
         self.assertIn("REDIS_URL is not set", str(problem))
         self.problems("state: ${REDIS_URL}", REDIS_URL="")
+
+
+class Lines(TextTestCase):
+    """Problems of files name key and line."""
+
+    def test_certificates(self) -> None:
+        """A file that is not there, and one without its other half."""
+        text = """
+            state:
+              sentinel:
+                nodes: a
+                tls:
+                  ca: /nowhere/ca.pem
+                  key: {file}
+              tls:
+                key: {file}
+            """
+        problems = self.problems(text.replace("{file}", __file__))
+        self.assertEqual(
+            [str(each).partition(";")[0] for each in problems],
+            [
+                "gateway:5: state.sentinel.tls.ca: /nowhere/ca.pem does not exist",
+                "gateway:6: state.sentinel.tls.key: key alone",
+                "gateway:8: state.tls.key: key alone",
+            ],
+        )
 
 
 class AnyUrl(SynchronousTestCase):

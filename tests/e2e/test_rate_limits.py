@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from time import time
+from time import monotonic, time
 from typing import Any
 
 import jwt
@@ -400,11 +400,106 @@ async def test_resetting_somebody(world: World, state: str) -> None:
     assert await reset(world, gateway, "ip:192.0.2.1") == 0
 
 
+@pytest.mark.parametrize(
+    ("limiter", "subjects"),
+    [
+        (
+            bucket(1, per=["header:x-tenant", "ip"]),
+            ("x-tenant:a", "ip:127.0.0.1", "x-tenant:a|ip:127.0.0.1"),
+        ),
+        (
+            bucket(9, per=["ip", "service"], overrides={"ann": {"capacity": 1}}),
+            ("identity:ann", "ip:127.0.0.1", "service:main"),
+        ),
+    ],
+    ids=["mixed", "own"],
+)
+@pytest_twisted.ensureDeferred
+async def test_resetting_by_any_part(
+    world: World, state: str, limiter: dict[str, Any], subjects: tuple[str, ...]
+) -> None:
+    """A key of several things that a client brings is found by each of them, seldom as it may be
+    asked for; so is that of somebody with numbers of his own."""
+    upstream = await world.upstream(with_length(b"ok"))
+    gateway = await world.gateway(
+        upstream,
+        state=state,
+        admin={"open": True},
+        auth={"required": False, "jwt": {"secret": SECRET}},
+        rate_limits={"it": limiter},
+    )
+    for subject in subjects:
+        assert await statuses(world, gateway, 2, "X-Tenant: a", bearer("ann")) == [200, 429]
+        assert await reset(world, gateway, subject) == 1, subject
+    assert await reset(world, gateway, subjects[0]) == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_orders_are_heard_by_all_gateways(world: World, redis: RedisServer) -> None:
+    """What one is told holds at the other at once, whatever it has leased or refused lately."""
+    upstream = await world.upstream(with_length(b"ok"))
+    settings: dict[str, Any] = {
+        "state": {"url": redis.url, "timeout": "5s"},
+        "admin": {"open": True},
+        "rate_limits": {"few": bucket(2)},
+    }
+    one = await world.gateway(upstream, **settings)
+    two = await world.gateway(upstream, **settings)
+    assert await statuses(world, two, 3) == [200, 200, 429]
+    assert await reset(world, one, "ip:127.0.0.1") == 1
+    await admitted_soon(world, two)
+    assert await statuses(world, two, 2) == [200, 429]
+    await ordered(world, one, "PUT", "/gateway/rate-limits/few?persist=true", capacity=3)
+    await admitted_soon(world, two)
+    assert (await asked(world, one)).status == 429
+
+
+async def admitted_soon(world: World, gateway: RunningGateway) -> None:
+    """A refusal would be remembered for a second: here it is over when others have been told."""
+    begun = monotonic()
+    while (await asked(world, gateway)).status != 200:
+        assert monotonic() - begun < 0.6, "0.1 s, and what a busy machine takes"
+
+
+async def ordered(
+    world: World, gateway: RunningGateway, method: str, path: str, **orders: Any
+) -> dict[str, Any]:
+    """What the gateway says to an order."""
+    request = post(path, json.dumps(orders).encode(), "Content-Type: application/json")
+    client = await world.client(gateway, request.replace(b"POST", method.encode(), 1))
+    answer = await client.answer(to=method.encode())
+    assert answer.status in (200, 201), answer.raw
+    said: dict[str, Any] = json.loads(answer.body)
+    return said
+
+
 async def reset(world: World, gateway: RunningGateway, subject: str) -> int:
     """How many limiters knew it."""
-    body = json.dumps({"subject": subject}).encode()
-    request = post("/gateway/rate-limits/reset", body, "Content-Type: application/json")
-    client = await world.client(gateway, request)
-    answer = await client.answer(to=b"POST")
-    assert answer.status == 200
-    return int(json.loads(answer.body)["reset"])
+    said = await ordered(world, gateway, "POST", "/gateway/rate-limits/reset", subject=subject)
+    return int(said["reset"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_log_says_of_a_refusal(world: World, state: str) -> None:
+    """The route and the service that it was for, whoever refused; and of a limiter, its key."""
+    upstream = await world.upstream(with_length(b"ok"))
+    gateway = await world.gateway(
+        upstream,
+        state=state,
+        admin={"open": True},
+        rate_limits={"few": bucket(1)},
+        routes=[{"path": "/v1", "service": "main", "name": "first"}],
+    )
+    assert await statuses(world, gateway, 2) == [200, 429]
+    await ordered(world, gateway, "POST", "/gateway/bans", subject="ip:127.0.0.1", seconds=60)
+    assert (await asked(world, gateway, path="/v1")).status == 429
+    await ordered(world, gateway, "POST", "/gateway/ip-lists/deny", networks=["127.0.0.1"])
+    assert (await asked(world, gateway, path="/v1")).status == 403
+    lines = [line for line in await world.logged(gateway, 6) if line.get("error")]
+    assert [(line["error"], line["route"], line["service"]) for line in lines] == [
+        ("rate_limited", "/api/:service/*", "main"),
+        ("banned", "first", "main"),
+        ("ip_denied", "first", "main"),
+    ]
+    assert lines[0]["detail"] == "few ip:127.0.0.1"
+    assert not any("instance" in line for line in lines)

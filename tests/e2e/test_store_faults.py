@@ -9,10 +9,9 @@ from __future__ import annotations
 import gc
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
-from typing import Any
 
 import pytest
 import pytest_twisted
@@ -20,7 +19,7 @@ from hiredis import ReplyError
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
 from rtgateway.testing import RawClient, eventually
-from rtgateway.testing.redis import RedisServer, Watched
+from rtgateway.testing.redis import RedisServer, StartRedis, Watched
 from rtgateway.testing.waiting import soon
 from tests.e2e.faulty import (
     ALL,
@@ -42,23 +41,6 @@ from tests.e2e.test_rate_limits import asked, bucket, statuses
 from tests.e2e.world import World, get, with_length
 
 __all__: list[str] = []
-
-Start = Callable[..., RedisServer]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """``start(...)`` starts a `RedisServer` that is stopped after the test."""
-    started: list[RedisServer] = []
-
-    def one(**options: Any) -> RedisServer:
-        started.append(RedisServer(**options))
-        return started[-1].start()
-
-    yield one
-    for server in started:
-        server.kill()
-        server.stop()
 
 
 @pytest.fixture
@@ -272,10 +254,10 @@ async def test_it_answers_with_errors(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_wrong_password(world: World, start: Start, said: list[str]) -> None:
+async def test_a_wrong_password(world: World, start_redis: StartRedis, said: list[str]) -> None:
     """Clients are served within the time that a start may take; it is said once, without words
     that nobody may know."""
-    server = start(password="the right one")
+    server = start_redis(password="the right one")
     state = {"url": server.url_as("", "opensesame"), "connect_timeout": "200ms"}
     upstream = await world.upstream(with_length(b"ok"))
     began = monotonic()
@@ -385,13 +367,13 @@ async def test_stopped_before_redis_came(world: World, redis_server: RedisServer
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_failover(world: World, start: Start) -> None:
+async def test_a_failover(world: World, start_redis: StartRedis) -> None:
     """The master dies; a Sentinel names its replica; nobody sees an error, and what was counted
     still counts."""
-    master = start()
-    replica = start(replica_of=master)
+    master = start_redis()
+    replica = start_redis(replica_of=master)
     await eventually(lambda: "state=online" in master.cli("INFO", "replication"))
-    sentinel = start(sentinel=Watched("limits", master))
+    sentinel = start_redis(sentinel=Watched("limits", master))
     await eventually(lambda: str(replica.port) in sentinel.cli("SENTINEL", "REPLICAS", "limits"))
     nodes = [f"127.0.0.1:{sentinel.port}"]
     state = {"sentinel": {"nodes": nodes, "master": "limits"}, "connect_timeout": "5s"}

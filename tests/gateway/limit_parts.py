@@ -16,7 +16,8 @@ from rtgateway.gateway.exchange import Exchange
 from rtgateway.gateway.limits import Access, Limits
 from rtgateway.gateway.limits.control import _holds
 from rtgateway.gateway.limits.keys import of_client
-from rtgateway.gateway.limits.limiter import Level, Limiter
+from rtgateway.gateway.limits.level import Level
+from rtgateway.gateway.limits.limiter import Limiter
 from rtgateway.net.tasks import Task, Waiter
 from rtgateway.store.bans import Bans
 from rtgateway.store.build import penalty_of

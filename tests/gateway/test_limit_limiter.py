@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import pytest
 
-from rtgateway.gateway.limits.limiter import Level
+from rtgateway.gateway.limits.keys import is_about
+from rtgateway.gateway.limits.level import Level
+from rtgateway.gateway.limits.limiter import Limiter
 from tests.gateway.limit_parts import Asked, Stage, bucket, limiter_of, person
 
 __all__: list[str] = []
@@ -251,3 +254,76 @@ def test_other_numbers_at_run_time() -> None:
     assert allowed(stage) == 3
     limiter.change(limiter.settings)
     assert allowed(stage) == 0
+
+
+# -- whose keys -------------------------------------------------------------------------------
+
+PARTS = ["ip", "identity", "service", "route", "global", "header:x-tenant", "claim:team"]
+PLACES = [("dear", "main"), ("cheap", "main"), ("dear", "other")]
+REQUESTS: list[dict[str, Any]] = [
+    {"ip": ip, "identity": who, "tenant": tenant}
+    for ip in ("192.0.2.1", "192.0.2.2")
+    for who in (None, person("ann"), person("bob", plan="gold", team="a"), person("cyd", team="b"))
+    for tenant in ("", "acme")
+]
+
+
+def keys_in_use(limiter: Limiter) -> set[str]:
+    """Those of all requests, on all routes."""
+    keys = set()
+    for route, service in PLACES:
+        level = Level(limiter, route, service)
+        for each in REQUESTS:
+            lines = [f"X-Tenant: {each['tenant']}"] if each["tenant"] else []
+            ask = level.ask(Asked(*lines, ip=each["ip"], identity=each["identity"]))
+            assert ask is not None
+            keys.add(ask.key)
+    return keys
+
+
+@pytest.mark.parametrize("own", [{}, {"plans": PLANS}, {"overrides": {"ann": {"capacity": 7}}}])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_all_keys_of_a_subject_are_found(own: dict[str, Any], number: int) -> None:
+    """Whatever is combined: those that are not known from the configuration are searched for."""
+    for per in combinations(PARTS, number):
+        if "global" in per and number > 1:
+            continue
+        limiter = limiter_of(**bucket(5, per=list(per), **own))
+        keys = keys_in_use(limiter)
+        subjects = {part for key in keys for part in (*key.partition("~")[0].split("|"), key)}
+        for subject in subjects | {"identity:ann"}:
+            meant = {key for key in keys if is_about(key, subject)}
+            if not limiter.searched_for(subject):
+                assert meant <= limiter.keys_of(subject), (per, own, subject)
+
+
+@pytest.mark.parametrize(
+    ("per", "subject", "own"),
+    [
+        (["ip"], "ip:192.0.2.1", {"plans": PLANS}),
+        (["identity"], "identity:ann", {"overrides": {"ann": {"capacity": 7}}}),
+        (["identity"], "ip:192.0.2.1", {}),
+        (["identity", "service"], "identity:ann", {"overrides": {"ann": {"capacity": 7}}}),
+        (["header:x-tenant", "route"], "x-tenant:acme", {}),
+        (["service"], "service:main", {}),
+        (["identity", "ip"], "identity:ann|ip:192.0.2.1", {}),
+    ],
+)
+def test_most_need_no_search(per: list[str], subject: str, own: dict[str, Any]) -> None:
+    limiter = limiter_of(**bucket(5, per=per, **own))
+    assert keys_in_use(limiter) & limiter.keys_of(subject)
+    assert not limiter.searched_for(subject)
+
+
+@pytest.mark.parametrize(
+    ("key", "subjects"),
+    [
+        ("ip:a|service:b", {"ip:a", "service:b", "ip:a|service:b"}),
+        ("ip:a~identity:c", {"ip:a", "identity:c", "ip:a~identity:c"}),
+        ("global", {"global"}),
+    ],
+)
+def test_whom_a_key_is_about(key: str, subjects: set[str]) -> None:
+    candidates = {"ip:a", "ip:", "ip:ab", "service:b", "identity:c", "global", "glob"}
+    candidates |= subjects
+    assert {each for each in candidates if is_about(key, each)} == subjects

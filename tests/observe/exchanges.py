@@ -24,6 +24,13 @@ class Identity:
 
 
 @dataclass
+class Route:
+    """Where a request goes."""
+
+    service: Service = field(default_factory=Service)
+
+
+@dataclass
 class Repeats:
     """What requests that are alike share."""
 
@@ -50,6 +57,7 @@ class Exchange:
     error_detail: str = ""
     kind: str = "http"
     label: str = "/api/:service/*"
+    route: Route | None = None
     service: Service | None = field(default_factory=Service)
     chosen: Instance | None = field(default_factory=Instance)
     attempts: int = 1

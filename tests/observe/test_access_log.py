@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtgateway.config import AccessLog as Settings
 from rtgateway.observe.access_log import BATCH, AccessLog
-from tests.observe.exchanges import Body, Exchange, Identity, Repeats, fields, outcome
+from tests.observe.exchanges import Body, Exchange, Identity, Repeats, Route, fields, outcome
 from tests.observe.sockets import Socket, Traffic
 
 NOW = 1763716170.125
@@ -98,6 +98,15 @@ class JsonTests(SynchronousTestCase):
         self.assertEqual((line["route"], line["error"]), ("unmatched", "not_found"))
         self.assertIsNone(line["first_byte_us"])
         self.assertEqual({"service", "instance", "kind", "subject"} & set(line), set())
+
+    def test_a_request_that_did_not_get_to_its_service(self) -> None:
+        """The service is told that it was for; whoever went further tells who was asked, once."""
+        refused = Exchange(
+            status=429, route=Route(), service=None, chosen=None, error_code="rate_limited"
+        )
+        self.assertEqual(self.one(refused)["service"], "users")
+        (line,) = logged("json", Exchange(route=Route(), error_code="upstream_timeout"))
+        self.assertEqual(line.count('"service"'), 1)
 
     def test_streams_and_identities_are_told(self) -> None:
         """An event stream says so; with authentication the subject is there, escaped."""

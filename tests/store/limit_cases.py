@@ -131,8 +131,24 @@ class Store:
         return self.now
 
     async def decide(self, *asks: Ask) -> Outcome:
-        decided = self.limits.decide(asks)
-        return decided if isinstance(decided, Outcome) else await settled(decided)
+        outcomes = self.begin(*asks)
+        await eventually(lambda: outcomes)
+        return outcomes[0]
+
+    def begin(self, *asks: Ask) -> list[Outcome]:
+        """A decision; its outcome is in the list when the store has answered."""
+        if isinstance(self.limits, MemoryLimits):
+            return [self.limits.decide(asks)]
+        outcomes: list[Outcome] = []
+
+        def answered(taken: Sequence[Taken] | None, error: StoreError | None) -> None:
+            assert taken is not None, error
+            admitted = not any(each.wait for each in taken)
+            delay = max((each.delay for each in taken), default=0.0) if admitted else 0.0
+            outcomes.append(Outcome(admitted, taken, delay))
+
+        self.limits.ask(asks, [0] * len(asks), answered)
+        return outcomes
 
     async def take(self, algorithm: Algorithm, cost: int = 1, key: str = "ip:a") -> Outcome:
         """A decision of one limiter, called ``one``."""
@@ -171,15 +187,8 @@ def fresh(link: BlockingLink) -> Store:
 
 def decide(store: Store, *asks: Ask) -> Outcome:
     """At once."""
-    decided = store.limits.decide(asks)
-    if isinstance(decided, Outcome):
-        return decided
-    try:
-        decided.__await__().send(None)
-    except StopIteration as stopped:
-        outcome: Outcome = stopped.value
-        return outcome
-    raise AssertionError("not answered at once")
+    (outcome,) = store.begin(*asks)
+    return outcome
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,15 @@ class Calls:
 
         self._send(run, done)
 
+    async def reset_matching(
+        self, limiters: Sequence[Limiter], part: str, about: Callable[[str], bool]
+    ) -> int:
+        if not self.up:
+            raise StoreError("down")
+        names = {each.name for each in limiters}
+        found = [at for at in self.store.states if at[0] in names and about(at[1])]
+        return sum(self.store.states.pop(at) is not None for at in found)
+
     def _send(self, run: Callable[[], Any], done: Callable[..., None]) -> None:
         if not self.up:
             done(None, StoreError("down"))

@@ -148,6 +148,7 @@ async def _limits(stores: Any, server: RedisServer) -> None:
         await soon(0.05)
     await eventually(lambda: len(answers) == asked)
     assert {error for _, error in answers} == {None}
+    assert await redis.reset_matching([ask.limiter], "ip:", str.isascii) == 1
     # The log of 2 refused one of three, and then held up the whole.
     decisions = [answer for answer, _ in answers if isinstance(answer, list)]
     assert sum(any(each.wait for each in answer) for answer in decisions) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypothesis import given
@@ -44,13 +45,13 @@ class Time:
         self.limits = MemoryLimits(1000, lambda: self.now)
 
 
-def settled(waiter: Waiter[int]) -> object:
+def settled(waiter: Waiter[int]) -> int:
     """The result of a waiter that nobody has to wait for."""
     steps = waiter.__await__()
     try:
         next(steps)
     except StopIteration as stop:
-        return stop.value
+        return int(stop.value)
     raise AssertionError("it is pending")
 
 
@@ -58,6 +59,11 @@ class MemoryLimitsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.time = Time()
         self.limits: MemoryLimits = self.time.limits
+
+    def left(self, ask: Ask) -> int | None:
+        """Units that a key has left."""
+        (taken,) = self.limits.decide([ask._replace(cost=0)]).taken
+        return taken and taken.remaining
 
     def test_protocol(self) -> None:
         store: LimitStore = self.limits
@@ -109,16 +115,16 @@ class MemoryLimitsTests(SynchronousTestCase):
             self.assertEqual([(t.wait, t.remaining) for t in said.values() if t].sort(), None)
             self.assertEqual(said["wide"], Taken(0.0, 9, 1.0, 0, 0.0, 1001.0))
             self.assertEqual((said["narrow"] or ())[:2], (5.0, 0))
-        self.assertEqual(self.limits.usage([wide.ask()])[0].remaining, 9)
+        self.assertEqual(self.left(wide.ask()), 9)
 
     def test_same_key_twice(self) -> None:
         """Two asks about one key take of it one after the other."""
         bucket = Limiter(TokenBucket(3, 1))
         self.assertTrue(self.limits.decide([bucket.ask(), bucket.ask(cost=2)]).admitted)
-        self.assertEqual(self.limits.usage([bucket.ask()])[0].remaining, 0)
+        self.assertEqual(self.left(bucket.ask()), 0)
         self.assertTrue(self.limits.decide([bucket.ask("l"), bucket.ask("l")]).admitted)
         self.assertFalse(self.limits.decide([bucket.ask("l"), bucket.ask("l")]).admitted)
-        self.assertEqual(self.limits.usage([bucket.ask("l")])[0].remaining, 1)
+        self.assertEqual(self.left(bucket.ask("l")), 1)
 
     def test_reset(self) -> None:
         """A key is forgotten by the limiters that are named, whatever decided about it."""
@@ -132,6 +138,45 @@ class MemoryLimitsTests(SynchronousTestCase):
         self.assertEqual(settled(self.limits.reset([bucket, window], "k")), 0)
         self.assertEqual(settled(self.limits.reset([Limiter(bucket.algorithm, "?")], "k")), 0)
         self.assertTrue(self.limits.decide(asks).admitted)
+
+    def test_reset_of_what_matches(self) -> None:
+        """All keys that are meant, of the limiters that are named, in tables of any size."""
+        bucket, window = Limiter(TokenBucket(1, 1)), Limiter(SlidingWindow(1, 1), "window")
+        other = Limiter(bucket.algorithm, "other")
+        for i in range(100):
+            self.limits.decide([each.ask(f"a:{i}|b:{i % 10}") for each in (bucket, window, other)])
+
+        def about(key: str) -> bool:
+            return key.endswith("|b:7")
+
+        unknown = Limiter(bucket.algorithm, "?")
+        limiters = [bucket, window, unknown]
+        self.assertEqual(settled(self.limits.reset_matching(limiters, "b:7", about)), 20)
+        self.assertEqual(settled(self.limits.reset_matching(limiters, "b:7", about)), 0)
+        self.assertEqual(
+            [self.limits.keys(name) for name in ("x", "window", "other")], [90, 90, 100]
+        )
+        self.assertTrue(self.limits.decide([bucket.ask("a:7|b:7")]).admitted)
+        self.assertFalse(self.limits.decide([other.ask("a:7|b:7")]).admitted)
+
+    def test_a_search_holds_up_nothing(self) -> None:
+        """It goes through very many keys a part at a time, and finds what is always there."""
+        parts: list[Callable[[], None]] = []
+        limits = MemoryLimits(200_000, lambda: self.time.now, parts.append)
+        bucket = Limiter(TokenBucket(1, 0.001))
+        keys = [f"a:{i}" for i in range(100_000)]
+        for key in keys:
+            limits.decide([bucket.ask(key)])
+        waiter = limits.reset_matching([bucket], "a:", lambda key: key.endswith("7"))
+        rounds = 0
+        while parts:
+            rounds += 1
+            parts.pop()()
+            # Young ones among the old, as they are when the search comes to them.
+            limits.decide([bucket.ask(keys[rounds * 790 % len(keys)])])
+        self.assertGreater(rounds, 1)
+        self.assertEqual(settled(waiter), 10_000)
+        self.assertEqual(limits.keys("x"), 90_000)
 
     def test_plans(self) -> None:
         """The algorithm of the ask decides; one of another kind has states of its own."""
@@ -222,7 +267,7 @@ class MemoryLimitsTests(SynchronousTestCase):
             self.assertEqual(outcome.delay, delay if admitted else 0.0)
             if admitted:
                 states = trial
-            looks = time.limits.usage([limiters[n].ask(key) for n, key in states])
+            looks = time.limits.decide([limiters[n].ask(key, 0) for n, key in states]).taken
             for (n, key), look in zip(states, looks, strict=True):
                 algorithm = limiters[n].algorithm
                 self.assertEqual(look, algorithm.take(states[n, key], 0, 0, time.now))

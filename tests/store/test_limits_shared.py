@@ -9,7 +9,7 @@ import pytest
 from rtgateway.core.limits import FixedWindow, Shaper, SlidingLog, TokenBucket
 from rtgateway.net.tasks import Waiter
 from rtgateway.store.limits.asked import Outcome
-from rtgateway.store.limits.known import Keys
+from rtgateway.store.limits.keys import Keys
 from tests.store.limit_model import (
     ALimiter,
     Clock,
@@ -417,6 +417,136 @@ def test_reset(gateway: Gateway, limiter: ALimiter) -> None:
     assert outcome.taken[0].remaining == 999
     gateway.calls.up = False
     assert settled(gateway.limits.reset([few], "k")) == -1  # type: ignore[arg-type,comparison-overlap]
+
+
+def test_reset_at_another_gateway(store: ModelStore, clock: Clock) -> None:
+    """What was leased before is lost, not returned; refusals, and what was counted here while
+    there was no store, are forgotten. Other keys keep what they have."""
+    limiter = ALimiter("api", TokenBucket(1000, 1000), "local")
+    few = ALimiter("few", TokenBucket(10, 0.001), "local")
+    gateway = Gateway(store, clock, Gateways(2))
+    gateway.warm(limiter.ask())
+    gateway.warm(limiter.ask("other"))
+    while gateway.decide(few.ask()).admitted:
+        pass
+    gateway.calls.up = False
+    while gateway.decide(few.ask("cold")).admitted:
+        pass
+    gateway.calls.up = True
+    tally = gateway.limits.tallies()["api"]
+    leased, returned = gateway.limits._keys.held["api", "k"].outstanding, tally.returned
+    assert leased > 0
+    del store.states["api", "k"], store.states["few", "k"]
+    gateway.limits.forget([("api", "k"), ("few", "k"), ("few", "cold"), ("few", "unknown")])
+    assert gateway.limits.live_leases() == {"api": 1}
+    assert gateway.decide(few.ask()).admitted
+    clock.now += 1.6
+    gateway.limits.tick(clock.now)
+    assert tally.lost == leased
+    assert tally.returned > returned, "those of the other key"
+    assert gateway.decide(limiter.ask()).taken[0].remaining == 999  # type: ignore[union-attr]
+    gateway.calls.up = False
+    assert gateway.decide(few.ask("cold")).admitted
+
+
+def test_answers_from_before_a_reset(store: ModelStore, clock: Clock, limiter: ALimiter) -> None:
+    """A lease that was on its way is lost, a refusal not remembered, a reserved unit not kept."""
+    few = ALimiter("few", TokenBucket(1, 0.001))
+    gateway = Gateway(store, clock)
+    gateway.warm(limiter.ask(), 20.0)
+    gateway.limits._keys.held["api", "k"].forget()
+    gateway.decide(few.ask())
+    gateway.calls.at_once = False
+    asked = [gateway.begin(limiter.ask()), gateway.begin(few.ask("new")), gateway.begin(few.ask())]
+    store.take((few.ask("new"),), (0,))
+    for message in gateway.calls.messages:
+        message.execute(clock.now)
+    store.states.clear()
+    gateway.limits.forget([("api", "k"), ("few", "k"), ("few", "new")])
+    clock.now += 0.001
+    gateway.calls.deliver()
+    outcomes = [settled(each) for each in asked]
+    assert [each and each.admitted for each in outcomes] == [True, False, False]
+    assert gateway.limits.live_leases() == {}
+    tally = gateway.limits.tallies()["api"]
+    assert tally.lost == tally.leased - tally.local - tally.returned > 0
+    gateway.calls.at_once = True
+    assert gateway.decide(few.ask()).admitted
+    assert gateway.decide(few.ask("new")).admitted
+
+
+def test_units_reserved_before_a_reset(store: ModelStore, clock: Clock, limiter: ALimiter) -> None:
+    """A decision that waits for another limiter puts none of them back."""
+    other = ALimiter("other", TokenBucket(1, 0.1))
+    gateway = Gateway(store, clock)
+    gateway.warm(limiter.ask())
+    gateway.calls.at_once = False
+    waiter = gateway.begin(limiter.ask(cost=3), other.ask("cold"))
+    store.take((other.ask("cold"),), (0,))
+    gateway.limits.forget([("api", "k")])
+    tally = gateway.limits.tallies()["api"]
+    lost = tally.lost
+    clock.now += 0.001
+    gateway.calls.deliver()
+    outcome = settled(waiter)
+    assert outcome is not None
+    assert not outcome.admitted
+    assert tally.lost == lost + 3
+    gateway.limits.tick(clock.now)
+    assert not gateway.calls.messages, "nothing is returned"
+    assert repr(gateway.limits).count("0 with leases") == 1
+
+
+def test_other_numbers(store: ModelStore, clock: Clock, limiter: ALimiter) -> None:
+    """Leases and refusals of the former ones end at once; those of other limiters don't."""
+    few = ALimiter("few", TokenBucket(10, 0.001))
+    other = ALimiter("other", limiter.algorithm)
+    gateway = Gateway(store, clock)
+    gateway.warm(other.ask())
+    gateway.warm(limiter.ask())
+    while gateway.decide(few.ask()).admitted:
+        pass
+    gateway.calls.at_once = False
+    clock.now += 0.9
+    gateway.begin(limiter.ask(cost=500))
+    few.algorithm, limiter.algorithm = TokenBucket(20, 1000), TokenBucket(50, 1)
+    gateway.limits.changed(few)
+    gateway.limits.changed(limiter)
+    gateway.calls.deliver()
+    gateway.calls.at_once = True
+    assert gateway.limits.live_leases() == {"other": 1}
+    clock.now += 0.02
+    assert gateway.decide(few.ask()).admitted
+    asked = gateway.calls.asked
+    assert not gateway.decide(limiter.ask(cost=51)).admitted
+    assert gateway.calls.asked == asked + 1
+    assert gateway.decide(other.ask()).admitted
+    assert gateway.calls.asked == asked + 1
+
+
+def test_reset_of_what_matches(gateway: Gateway) -> None:
+    """In the store and in this process; -1 if the store does not answer."""
+    few = ALimiter("few", TokenBucket(1, 0.001), "local")
+    keys = ["ip:a|x:1", "ip:a|x:2", "ip:ab|x:1"]
+
+    def refused() -> list[str]:
+        return [key for key in keys if not gateway.decide(few.ask(key)).admitted]
+
+    def reset() -> int | None:
+        about = "ip:a".__eq__
+        waiter = gateway.limits.reset_matching([few], "ip:a", lambda key: about(key.split("|")[0]))
+        return settled(waiter)  # type: ignore[arg-type,return-value]
+
+    assert refused() == []
+    gateway.calls.up = False
+    assert refused() == []
+    gateway.clock.now += 0.001
+    assert refused() == keys
+    assert reset() == -1
+    assert refused() == keys[2:]
+    gateway.calls.up = True
+    assert reset() == 2
+    assert refused() == keys[2:]
 
 
 def test_changed_limit(gateway: Gateway, limiter: ALimiter) -> None:

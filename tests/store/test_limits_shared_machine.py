@@ -54,14 +54,20 @@ ALGORITHMS = st.one_of(
 )
 
 
-def excess_of_bucket(admitted: Iterable[tuple[float, int]], capacity: float, rate: float) -> float:
-    """How much more came in some interval than ``capacity + rate * t``; 0.0 or less: nothing."""
+def excess_of_bucket(
+    admitted: Iterable[tuple[float, int]], capacity: float, rate: float, resets: Iterable[float]
+) -> float:
+    """How much more came in some interval than ``capacity + rate * t``; 0.0 or less: nothing.
+
+    A reset fills the bucket: what was admitted before does not count. At the very time of one,
+    nobody knows what came first.
+    """
     most = -math.inf
     level = capacity
     at = -math.inf
-    for now, units in sorted(admitted):
+    for now, units in sorted([*admitted, *((each, 0) for each in resets)]):
         level = capacity if at == -math.inf else min(level + rate * (now - at), capacity)
-        level -= units
+        level = level - units if units else capacity
         at = now
         most = max(most, -level)
     return most
@@ -115,6 +121,8 @@ class GatewaysMachine(RuleBasedStateMachine):
         self.stale: list[Message] = []
         self.gone: list[float] = []
         self.admitted: dict[str, list[tuple[float, int]]] = {"a": [], "b": []}
+        self.resets: dict[str, list[float]] = {"a": [], "b": []}
+        self.untold: list[tuple[Member, str]] = []
         self.next_beat = self.clock.now + HEARTBEAT
         for _ in range(first):
             self.join()
@@ -258,6 +266,25 @@ class GatewaysMachine(RuleBasedStateMachine):
                 if i % 10 == 0:
                     member.gateway.limits.tick(self.clock.now)
 
+    @rule(names=st.sampled_from(["a", "b", "ab"]), told=st.booleans())
+    def reset(self, names: str, told: bool) -> None:
+        """The store forgets, and says so; each gateway hears of it now, or later, or never."""
+        self.pass_time(1e-6)
+        for name in names:
+            self.store.states.pop((name, "k"), None)
+            self.resets[name].append(self.clock.now)
+            self.untold += [(member, name) for member in self.members]
+        self.pass_time(1e-6)
+        if told:
+            self.tell()
+
+    @precondition(lambda self: self.untold)
+    @rule()
+    def tell(self) -> None:
+        for member, name in self.untold:
+            member.gateway.limits.forget([(name, "k")])
+        self.untold.clear()
+
     @rule(data=st.data())
     def answer_all(self, data: st.DataObject) -> None:
         self.deliver(data.draw(st.sampled_from(self.members)))
@@ -306,20 +333,22 @@ class GatewaysMachine(RuleBasedStateMachine):
         """No interval has more than the limit and what is out in leases, none from the start."""
         for name, limiter in self.limiters.items():
             algorithm = limiter.algorithm
-            admitted = self.admitted[name]
+            admitted, resets = self.admitted[name], self.resets[name]
             slack = 1e-3
             if isinstance(algorithm, FixedWindow):
                 counts = Counter[float]()
                 for at, units in admitted:
                     windows = self.store.windows[name]
                     counts[windows[bisect_right(windows, at)]] += units
-                assert max(counts.values(), default=0) <= algorithm.limit
+                # Each reset begins another window, with what is out in leases of the one before.
+                most = algorithm.limit * (1 + 2 * len(resets))
+                assert max(counts.values(), default=0) <= most
                 continue
             out = min(algorithm.rate * self.lease, algorithm.limit)
             capacity = algorithm.capacity  # type: ignore[attr-defined]
-            assert excess_of_bucket(admitted, capacity + out, algorithm.rate) <= slack
+            assert excess_of_bucket(admitted, capacity + out, algorithm.rate, resets) <= slack
             total = sum(units for _, units in admitted)
-            if total:
+            if total and not resets:
                 passed = self.clock.now - self.store.first[name]
                 assert total <= capacity + algorithm.rate * passed + slack
 

@@ -64,7 +64,7 @@ async def test_leases_of_two_gateways(redis: RedisServer, make_link: Callable[..
         for limits in gateways:
             # A lease that was on its way comes back a little later.
             limits.tick(monotonic())
-        return not any(limits._leases.outstanding() for limits in gateways)
+        return not any(limits._keys.held for limits in gateways)
 
     await eventually(all_back)
     assert all(each.returned > 0 and not each.lost for each in tallies)

@@ -53,7 +53,7 @@ class _Owner:
     def timed_out(self, call: Call) -> None:
         self.timeouts += 1
 
-    def refused(self, call: Call, detail: str) -> None:
+    def refused(self, call: Call, detail: str, now: float) -> None:
         pass
 
     def unfit(self, detail: str) -> None:

@@ -1,74 +1,32 @@
-"""The ways to Redis: passwords, ACL users, TLS, a Unix socket, databases, and servers that are not
+"""The ways to Redis: passwords, ACL users, a Unix socket, databases, and servers that are not
 the one to use."""
 
 from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 import pytest_twisted
-import trustme
 
 from rtgateway import config
-from rtgateway.net.tls import CertificateFileError
 from rtgateway.store.errors import StoreError
 from rtgateway.store.redis.link import Link
 from rtgateway.store.redis.protocol import CommandProtocol
 from rtgateway.store.redis.script import Script
-from rtgateway.testing.redis import RedisServer, speaks_tls
+from rtgateway.testing.redis import RedisServer, StartRedis
 from rtgateway.testing.waiting import eventually, soon, the_reactor
 from tests.store.conftest import MakeLink
+from tests.store.links import why_not
 
 SECRET = "s3cret/word"
-needs_tls = pytest.mark.skipif(not speaks_tls(), reason="the server was built without TLS")
-Start = Callable[..., RedisServer]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """``start(...)`` starts a `RedisServer` that is stopped after the test."""
-    started: list[RedisServer] = []
-
-    def one(**options: Any) -> RedisServer:
-        started.append(RedisServer(**options))
-        return started[-1].start()
-
-    yield one
-    for server in started:
-        server.kill()
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Files of a certificate for ``redis.test``, its key and its authority."""
-    authority = trustme.CA()
-    leaf = authority.issue_cert("redis.test")
-    place = tmp_path_factory.mktemp("tls")
-    paths = place / "cert.pem", place / "key.pem", place / "ca.pem"
-    leaf.cert_chain_pems[0].write_to_path(paths[0])
-    leaf.private_key_pem.write_to_path(paths[1])
-    authority.cert_pem.write_to_path(paths[2])
-    return paths
-
-
-async def why_not(link: Link) -> str:
-    """Why a link does not come up."""
-    await eventually(lambda: "not connected yet" not in repr(link._watch))
-    with pytest.raises(StoreError) as caught:
-        await link.ask("PING")
-    assert caught.value.reason == "down"
-    return caught.value.detail
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_password(start: Start, make_link: MakeLink, logged: list[str]) -> None:
-    server = start(password=SECRET)
+async def test_a_password(start_redis: StartRedis, make_link: MakeLink, logged: list[str]) -> None:
+    server = start_redis(password=SECRET)
     link = make_link(server)
     await eventually(lambda: link.up)
     wrong = make_link(f"redis://:wr0ng@127.0.0.1:{server.port}")
@@ -89,9 +47,9 @@ async def test_a_password(start: Start, make_link: MakeLink, logged: list[str]) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_acl_user(start: Start, make_link: MakeLink, logged: list[str]) -> None:
+async def test_an_acl_user(start_redis: StartRedis, make_link: MakeLink, logged: list[str]) -> None:
     allowed = "~{rtgateway}:* +@read +@write +select +evalsha +eval"
-    server = start(password="other", users=[f"gateway on >{SECRET} resetchannels {allowed}"])
+    server = start_redis(password="other", users=[f"gateway on >{SECRET} resetchannels {allowed}"])
     link = make_link(server.url_as("gateway", SECRET, db=3))
     await eventually(lambda: link.up)
     assert await link.ask("SET", link.key("a"), 1) == b"OK"
@@ -109,8 +67,10 @@ async def test_an_acl_user(start: Start, make_link: MakeLink, logged: list[str])
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_password_in_a_file(start: Start, make_link: MakeLink, tmp_path: Path) -> None:
-    server = start(password=SECRET)
+async def test_a_password_in_a_file(
+    start_redis: StartRedis, make_link: MakeLink, tmp_path: Path
+) -> None:
+    server = start_redis(password=SECRET)
     (tmp_path / "password").write_text(SECRET + "\n")
     url = f"redis://127.0.0.1:{server.port}"
     link = make_link(url, password_file=str(tmp_path / "password"))
@@ -135,60 +95,9 @@ async def test_no_such_database_or_socket(redis: RedisServer, make_link: MakeLin
     assert "No such file" in await why_not(make_link("unix:///nowhere/redis.sock"))
 
 
-@needs_tls
 @pytest_twisted.ensureDeferred
-async def test_tls(
-    start: Start, make_link: MakeLink, certificates: tuple[Path, Path, Path]
-) -> None:
-    server = start(tls=certificates, password=SECRET)
-    assert server.url.startswith("rediss://")
-    verified = {"ca": str(certificates[2]), "server_name": "redis.test"}
-    heard: list[bytes] = []
-    link = make_link(server, tls=verified)
-    link.subscribe(b"events", heard.append)
-    await eventually(lambda: link.up and "not yet" not in repr(link._subscriber))
-    answers = [link.ask("ECHO", b"x" * n) for n in range(0, 60_000, 3000)]
-    assert [len(await answer) for answer in answers] == list(range(0, 60_000, 3000))
-    await link.ask("PUBLISH", b"events", b"y")
-    await eventually(lambda: heard == [b"y"])
-    unverified = make_link(server, tls={"verify": False})
-    await eventually(lambda: unverified.up)
-    other_name = make_link(server, tls={"ca": str(certificates[2])})
-    assert "not for this name" in await why_not(other_name)
-    unknown = make_link(server, tls={"server_name": "redis.test"})
-    assert "certificate verify failed" in await why_not(unknown)
-
-
-@needs_tls
-@pytest_twisted.ensureDeferred
-async def test_tls_that_is_stopped(
-    start: Start, make_link: MakeLink, certificates: tuple[Path, Path, Path]
-) -> None:
-    server = start(tls=certificates)
-    link = make_link(server, tls={"verify": False})
-    await eventually(lambda: link.up)
-    server.pause()
-    for _ in range(3):
-        with pytest.raises(StoreError) as caught:
-            await link.ask("PING")
-        assert caught.value.reason == "timeout"
-    assert not link.up
-    server.resume()
-    await eventually(lambda: link.up)
-
-
-def test_a_file_of_authorities_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("nothing")
-    settings = config.State.model_validate(
-        {"url": "rediss://127.0.0.1:1", "tls": {"ca": str(tmp_path / "ca.pem")}}
-    )
-    with pytest.raises(CertificateFileError):
-        Link(settings, the_reactor(), Random(1).random)
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_server_that_is_loading(start: Start, make_link: MakeLink) -> None:
-    server = start()
+async def test_a_server_that_is_loading(start_redis: StartRedis, make_link: MakeLink) -> None:
+    server = start_redis()
     for chunk in range(20):
         words = [word for n in range(100) for word in (f"{chunk}:{n}", "x" * 3000)]
         server.command("MSET", *words)
@@ -208,9 +117,11 @@ async def test_a_server_that_is_loading(start: Start, make_link: MakeLink) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_replica_is_not_the_one_to_use(start: Start, make_link: MakeLink) -> None:
-    master = start()
-    replica = start(replica_of=master)
+async def test_a_replica_is_not_the_one_to_use(
+    start_redis: StartRedis, make_link: MakeLink
+) -> None:
+    master = start_redis()
+    replica = start_redis(replica_of=master)
     link, other = make_link(replica), make_link(master)
     assert "not the master" in await why_not(link)
     await eventually(lambda: other.up)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -10,14 +9,13 @@ import pytest_twisted
 from hiredis import ReplyError
 
 from rtgateway.store.errors import StoreError
-from rtgateway.store.redis.link import Link
 from rtgateway.store.redis.script import Script
-from rtgateway.testing.redis import RedisServer, Watched
+from rtgateway.testing.redis import RedisServer, StartRedis, Watched
 from rtgateway.testing.waiting import eventually, soon, the_reactor
 from tests.store.conftest import MakeLink
+from tests.store.links import port_of
 
 INCREASE = Script("increase", "return redis.call('INCR', KEYS[1])")
-Start = Callable[..., RedisServer]
 
 
 class Three(NamedTuple):
@@ -34,27 +32,14 @@ class Three(NamedTuple):
         return self.sentinel.cli("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "limits").split()[1]
 
 
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """``start(...)`` starts a `RedisServer` that is stopped after the test."""
-    started: list[RedisServer] = []
-
-    def one(**options: Any) -> RedisServer:
-        started.append(RedisServer(**options))
-        return started[-1].start()
-
-    yield one
-    for server in started:
-        server.kill()
-        server.stop()
-
-
-async def three(start: Start, password: str | None = None, own: str | None = None) -> Three:
+async def three(
+    start_redis: StartRedis, password: str | None = None, own: str | None = None
+) -> Three:
     """A master, a replica that follows it, and a Sentinel that knows both."""
-    master = start(password=password)
-    replica = start(replica_of=master, password=password)
+    master = start_redis(password=password)
+    replica = start_redis(replica_of=master, password=password)
     await eventually(lambda: "state=online" in master.cli("INFO", "replication"))
-    sentinel = start(sentinel=Watched("limits", master), password=own)
+    sentinel = start_redis(sentinel=Watched("limits", master), password=own)
     await eventually(lambda: str(replica.port) in sentinel.cli("SENTINEL", "REPLICAS", "limits"))
     return Three(master, replica, sentinel)
 
@@ -67,15 +52,9 @@ def told_to_fail_over(sentinel: RedisServer) -> bool:
         return False
 
 
-async def port_of(link: Link) -> int:
-    """The port of the server that answers."""
-    said = await link.ask("INFO", "server", timeout=5.0)
-    return int(said.partition(b"tcp_port:")[2].split()[0])
-
-
 @pytest_twisted.ensureDeferred
-async def test_the_master_dies(start: Start, make_link: MakeLink) -> None:
-    servers = await three(start, password="geheim", own="auch geheim")
+async def test_the_master_dies(start_redis: StartRedis, make_link: MakeLink) -> None:
+    servers = await three(start_redis, password="geheim", own="auch geheim")
     settings = servers.settings(password="geheim")
     settings["sentinel"]["password"] = "auch geheim"
     link = make_link(None, **settings)
@@ -104,8 +83,8 @@ async def test_the_master_dies(start: Start, make_link: MakeLink) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_master_hangs(start: Start, make_link: MakeLink) -> None:
-    servers = await three(start)
+async def test_the_master_hangs(start_redis: StartRedis, make_link: MakeLink) -> None:
+    servers = await three(start_redis)
     link = make_link(None, **servers.settings())
     await eventually(lambda: link.up)
     servers.master.pause()
@@ -123,8 +102,8 @@ async def test_the_master_hangs(start: Start, make_link: MakeLink) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_another_one_becomes_the_master(start: Start, make_link: MakeLink) -> None:
-    servers = await three(start)
+async def test_another_one_becomes_the_master(start_redis: StartRedis, make_link: MakeLink) -> None:
+    servers = await three(start_redis)
     link = make_link(None, **servers.settings())
     await eventually(lambda: link.up)
     await eventually(lambda: told_to_fail_over(servers.sentinel))
@@ -138,10 +117,14 @@ async def test_another_one_becomes_the_master(start: Start, make_link: MakeLink)
 
 @pytest_twisted.ensureDeferred
 async def test_sentinels_that_are_of_no_use(
-    start: Start, make_link: MakeLink, redis: RedisServer
+    start_redis: StartRedis, make_link: MakeLink, redis: RedisServer
 ) -> None:
-    refuses, hangs, wrong = start(), start(), start(sentinel=Watched("other", redis))
-    good = start(sentinel=Watched("limits", redis))
+    refuses, hangs, wrong = (
+        start_redis(),
+        start_redis(),
+        start_redis(sentinel=Watched("other", redis)),
+    )
+    good = start_redis(sentinel=Watched("limits", redis))
     refuses.kill()
     hangs.pause()
     nodes = [f"127.0.0.1:{server.port}" for server in (refuses, hangs, wrong)]

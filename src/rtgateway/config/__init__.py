@@ -15,6 +15,7 @@ from rtgateway.config.penalties import Penalties
 from rtgateway.config.problems import ConfigError, Problem
 from rtgateway.config.quotas import Numbers, Quota
 from rtgateway.config.rate_limits import Adaptive, Cost, Exempt, Per, Plans, RateLimit
+from rtgateway.config.redis_tls import RedisTls
 from rtgateway.config.reference import reference_markdown
 from rtgateway.config.resilience import Budget, CircuitBreaker, Concurrency, Hedge, Outliers, Retry
 from rtgateway.config.routes import Route, RouteTimeouts
@@ -64,6 +65,7 @@ __all__ = [
     "Problem",
     "Quota",
     "RateLimit",
+    "RedisTls",
     "Retry",
     "Route",
     "RouteTimeouts",

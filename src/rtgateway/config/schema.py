@@ -52,7 +52,6 @@ def _allow_shorthands(models: dict[str, Any]) -> None:
     for name, shorthands in others.items():
         models[name] = {"anyOf": [models[name], *shorthands]}
     models["Route"]["properties"]["websocket"]["anyOf"].append(switch)
-    models["State"]["anyOf"][0]["properties"]["tls"]["anyOf"].append(switch)
     service = models["Service"]["anyOf"][0]["properties"]
     description = service["instances"]["description"]
     service["instances"] = {"anyOf": [service["instances"], url], "description": description}

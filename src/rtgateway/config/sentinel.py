@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from annotated_types import MaxLen
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr
 
+from rtgateway.config.redis_tls import RedisTls
 from rtgateway.config.section import Allowed, Rule, Section, refused
 from rtgateway.config.shared_secret import long_enough_inside, read_secret
 from rtgateway.config.urls import split_host_port
@@ -108,6 +109,11 @@ class _Nodes(Section):
     )
     master: Annotated[str, AfterValidator(_master), Allowed(_MASTER_WORDS)] = Field(
         default="mymaster", description="What they call the master."
+    )
+    tls: RedisTls | None = Field(
+        default=None,
+        description="TLS with the sentinels, where it is not the same as with the master: `off`, "
+        "`on`, or a mapping. Left out: the `tls` of `state`.",
     )
 
 

@@ -9,17 +9,16 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Le
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     PrivateAttr,
     SecretStr,
     WithJsonSchema,
 )
 
+from rtgateway.config.redis_tls import RedisTls
 from rtgateway.config.redis_urls import MAX_DATABASE, RedisUrl, split_redis_url
 from rtgateway.config.section import Allowed, Rule, Section, Switchable, refused, switch
 from rtgateway.config.sentinel import Credentials, Sentinel
-from rtgateway.config.services import UpstreamTls
 from rtgateway.config.units import PositiveDuration, format_duration
 from rtgateway.config.values import Count, Number
 
@@ -51,11 +50,6 @@ def _prefix(value: str) -> str:
     if not _PREFIX.fullmatch(value):
         raise refused(allowed=_PREFIX_WORDS)
     return value
-
-
-def _tls(value: Any) -> Any:
-    state = switch(value)
-    return value if state is None else ({} if state else None)
 
 
 _Url = Annotated[
@@ -124,10 +118,11 @@ class State(Credentials, _Place):
     and the same `prefix`, and while it can't be reached each gateway goes on by itself.
     """
 
-    tls: Annotated[UpstreamTls | None, BeforeValidator(_tls)] = Field(
+    tls: RedisTls | None = Field(
         default=None,
-        description="How Redis and the sentinels prove who they are. With `rediss` it may be left "
-        "out; with `sentinel`, `true` or a mapping turns TLS on.",
+        description="How Redis and the gateway prove who they are, the sentinels too unless they "
+        "have `tls` of their own. With `rediss` it may be left out; with `sentinel`, `on` or a "
+        "mapping turns TLS on.",
     )
     prefix: Annotated[str, AfterValidator(_prefix), Allowed(_PREFIX_WORDS)] = Field(
         default="rtgateway",
@@ -183,7 +178,8 @@ class State(Credentials, _Place):
         if has_url and has_sentinel:
             yield Rule("", found="url and sentinel", allowed="either of them, or neither")
         for key in ("username", "password", "password_file", "db", "tls"):
-            if values.get(key) is not None and not has_url and not has_sentinel:
+            given = _tls_of(values) if key == "tls" else values.get(key) is not None
+            if given and not has_url and not has_sentinel:
                 yield Rule("no Redis at all", (key,), allowed="url or sentinel, too")
         if parts is not None:
             yield from _said_twice(values, parts)
@@ -215,14 +211,18 @@ class State(Credentials, _Place):
         return self.db or in_url or 0
 
     @property
-    def secure(self) -> bool:
-        """Whether TLS is spoken, with Redis and with sentinels."""
-        return self._parts.secure if self._parts else self.shared and self.tls is not None
+    def tls_of_redis(self) -> RedisTls | None:
+        """How TLS is spoken with Redis; None: not at all."""
+        if self._parts is not None:
+            return (self.tls or RedisTls()) if self._parts.secure else None
+        return _if_on(self.tls) if self.shared else None
 
     @property
-    def verification(self) -> UpstreamTls:
-        """How certificates are checked, where ``secure``."""
-        return self.tls or UpstreamTls()
+    def tls_of_sentinels(self) -> RedisTls | None:
+        """The same with sentinels; None where there are none."""
+        if self.sentinel is None:
+            return None
+        return _if_on(self.sentinel.tls or self.tls)
 
     @property
     def user(self) -> str:
@@ -239,7 +239,7 @@ class State(Credentials, _Place):
         if self.unix:
             return f"unix://{self.unix}?db={self.database}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"redis{'s' * self.secure}://{host}:{self.port}/{self.database}"
+        return f"redis{'s' * self._parts.secure}://{host}:{self.port}/{self.database}"
 
 
 def _split(url: object) -> RedisUrl | None:
@@ -272,5 +272,21 @@ def _said_twice(values: Mapping[str, Any], parts: RedisUrl) -> Iterator[Rule]:
     own = values.get("password") or values.get("password_file")
     if parts.user and not password and not own:
         yield Rule("a user name without a password", ("url",), allowed="a password, too")
-    if values.get("tls") is not None and not parts.secure:
+    tls = _tls_of(values)
+    if tls and not parts.secure:
         yield Rule("no TLS, as the URL does not begin with rediss", ("tls",), allowed="rediss://")
+    if tls is False and parts.secure:
+        yield Rule("off, though the URL begins with rediss", ("tls",), allowed="redis://")
+
+
+def _if_on(tls: RedisTls | None) -> RedisTls | None:
+    return tls if tls is not None and tls.enabled else None
+
+
+def _tls_of(values: Mapping[str, Any]) -> bool | None:
+    """Whether the section, which may not be validated yet, wants TLS; None if it does not say."""
+    tls = values.get("tls")
+    enabled = tls.get("enabled", True) if isinstance(tls, Mapping) else tls
+    if isinstance(tls, RedisTls):
+        return tls.enabled
+    return None if tls is None else switch(enabled) is not False

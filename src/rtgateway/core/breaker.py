@@ -133,6 +133,10 @@ class Breaker:
             return False
         return state == "half_open" or now >= self.open_until
 
+    def undecided(self, now: float) -> bool:
+        """Whether somebody else is being asked at this moment if a call may begin."""
+        return False
+
     def passes(self, now: float) -> bool:
         """The same, for who only wants to know it."""
         return self.ready(now)

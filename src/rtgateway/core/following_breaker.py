@@ -30,7 +30,7 @@ class FollowingBreaker(Breaker):
 
     :param gateway: the word for this gateway: what it says, and its grants, carry it.
     :param wake: called when there is something to say that can't wait.
-    :param on_grant: called when a probe may begin.
+    :param on_answer: called when it has turned out whether a probe may begin.
     :ivar joined: the store answers, and its state is the state.
     :ivar version: of the last decision that is known; ``born``: of its tally.
     """
@@ -44,7 +44,7 @@ class FollowingBreaker(Breaker):
         "_known",
         "_look_at",
         "_misses",
-        "_on_grant",
+        "_on_answer",
         "_order",
         "_reported",
         "_sent",
@@ -64,12 +64,12 @@ class FollowingBreaker(Breaker):
         *,
         gateway: str,
         wake: Callable[[Any], None],
-        on_grant: Callable[[], None] | None = None,
+        on_answer: Callable[[], None] | None = None,
     ) -> None:
         self.joined = False
         self.version = self.born = 0
         self._wake = wake
-        self._on_grant = on_grant
+        self._on_answer = on_answer
         self._claiming = False
         self._order: Message | None = None
         self._sent: Sequence[Message] = ()
@@ -95,6 +95,7 @@ class FollowingBreaker(Breaker):
         self.joined = False
         self._claiming = False
         self._grants.drop_held()
+        self._decided()
 
     def look_again(self) -> None:
         """Something may have been missed: ask as soon as possible."""
@@ -119,6 +120,8 @@ class FollowingBreaker(Breaker):
         for message in sent:
             # What was to be counted is lost, rather than counted twice.
             self._grants.lost(message)
+            if message.op == "grant":
+                self._decided()
         self._misses += 1
         if self._misses >= _MISSES and self.joined:
             self.part()
@@ -167,12 +170,15 @@ class FollowingBreaker(Breaker):
     def _granted(self, message: Message, answer: Answer, now: float) -> None:
         if not answer.granted:
             self._ask_again = now + _ASK_AGAIN
-            return
-        wanted = self.joined and self.version == answer.version
-        if not self._grants.arrived(message.grant, answer.version, now, wanted=wanted):
-            self._wake(self)
-        elif self._on_grant is not None:
-            self._on_grant()
+        else:
+            wanted = self.joined and self.version == answer.version
+            if not self._grants.arrived(message.grant, answer.version, now, wanted=wanted):
+                self._wake(self)
+        self._decided()
+
+    def _decided(self) -> None:
+        if self._on_answer is not None:
+            self._on_answer()
 
     def _adopt(self, news: Answer, now: float) -> None:
         same = news.version == self.version and news.born == self.born

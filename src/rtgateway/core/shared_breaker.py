@@ -7,8 +7,9 @@ It wakes the exchange, which takes what there is to say (`due`), carries it to t
 back with the `answered` or, if another gateway has changed the state, lets it be `heard`.
 
 Probes need a grant of the store. `ready` never waits for one: if there is none it is False, and
-the grant is asked for in the background. What was granted is kept for the next call, for a second
-at most, and goes back with what came of the probe. A slot is free for the others when the
+the grant is asked for in the background; until that is answered the circuit is `undecided`. What
+was granted is kept for the next call, for a second at most, and goes back with what came of the
+probe. A slot is free for the others when the
 store has taken that in; if that fails, it is said again until it has.
 
 While the store does not answer, this is a `Breaker` of its own: it goes on from the state and the
@@ -60,6 +61,13 @@ class SharedBreaker(FollowingBreaker):
         if self._wants_grant(now):
             self._wake(self)
         return False
+
+    def undecided(self, now: float) -> bool:
+        """Whether a grant has been asked for, or is about to be, and there is no answer yet."""
+        if not self.joined:
+            return False
+        wanted = now - self._wanted_at <= _WANTED and self._wants_grant(now)
+        return bool(self._grants.asking) or wanted
 
     def passes(self, now: float) -> bool:
         """Whether `ready` may be true, without asking for anything."""

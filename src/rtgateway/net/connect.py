@@ -31,7 +31,7 @@ from rtgateway.net.dial import Dial
 from rtgateway.net.racing import ATTEMPT_DELAY, interleaved, race
 from rtgateway.net.transport import Client, UnixConnector
 
-__all__ = ["connect", "connect_unix"]
+__all__ = ["connect", "connect_unix", "explain"]
 
 P = TypeVar("P", bound=Protocol)
 
@@ -196,7 +196,7 @@ class _Attempt(ClientFactory, Generic[P]):
         if reason.check(error.TimeoutError):
             outcome.errback(UpstreamTimeout("connect", retryable=True))
         else:
-            detail = f"{self._where()}: {_explain(reason.value)}"
+            detail = f"{self._where()}: {explain(reason.value)}"
             outcome.errback(UpstreamFailed(detail, kind="connect", retryable=True))
 
     def _cancelled(self, outcome: Deferred[P]) -> None:
@@ -272,8 +272,8 @@ def _too_late(result: object, timeout: float) -> Any:
     raise UpstreamTimeout("connect", retryable=True)
 
 
-def _explain(reason: BaseException | None) -> str:
-    """Why a connection was not made, in words for a log."""
+def explain(reason: BaseException | None) -> str:
+    """Why a connection was not made, or was lost, in words for a log."""
     if isinstance(reason, VerificationError):
         return "the certificate is not for this name"
     if isinstance(reason, SSL.Error) and reason.args and isinstance(reason.args[0], list):

@@ -1,4 +1,4 @@
-"""TLS: certificates shown to clients, chosen by server name, and how instances are verified.
+"""TLS: certificates shown to clients, chosen by server name, and how servers are verified.
 
 `ServerCertificates` lives as long as its listener; `ServerCertificates.reload` reads the files
 again, for connections made from then on. Clients are served with the standard library's TLS,
@@ -11,7 +11,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -84,12 +84,7 @@ class ServerCertificates:
 
     def _load(self, certificate: config.Certificate) -> tuple[ssl.SSLContext, Sequence[str]]:
         leaf = _read_chain(certificate.certificate)[0]
-        try:
-            load_pem_private_key(_read(certificate.key), password=None)
-        except (ValueError, TypeError) as error:
-            raise CertificateFileError(
-                f"{certificate.key} has no usable private key: {error}"
-            ) from None
+        _read_key(certificate.key)
         # Ciphers are those of the standard library: authenticated, with forward secrecy.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = _VERSIONS[self._settings.min_version]
@@ -107,37 +102,57 @@ class ServerCertificates:
 
 
 def client_tls(
-    settings: config.UpstreamTls, host: str
+    settings: config.UpstreamTls, host: str, own: tuple[Path, Path] | None = None
 ) -> interfaces.IOpenSSLClientConnectionCreator:
-    """How to speak TLS with instances of a service at ``host``. Make it once, use it often.
+    """How to speak TLS with a server at ``host``. Make it once, use it often.
 
-    :raises CertificateFileError: when the file of authorities can't be used.
+    :param own: files of a certificate chain and its key, to show to servers that want one.
+    :raises CertificateFileError: when a file can't be used.
     """
     name = settings.server_name or host
+    shown = {} if own is None else _shown(*own)
     if not settings.verify:
-        return _Unverified(name)
+        return _Unverified(name, shown)
     trust = platformTrust()
     if settings.ca is not None:
         authorities = [Certificate(X509.from_cryptography(one)) for one in _read_chain(settings.ca)]
         trust = trustRootFromCertificates(authorities)
-    return optionsForClientTLS(name, trustRoot=trust, acceptableProtocols=[ALPN])
+    return optionsForClientTLS(
+        name, trustRoot=trust, acceptableProtocols=[ALPN], extraCertificateOptions=shown
+    )
 
 
 @implementer(interfaces.IOpenSSLClientConnectionCreator)
 class _Unverified:
     """Encrypts, and believes whoever answers."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, shown: dict[str, Any]) -> None:
         # RFC 6066, 3: addresses are not server names.
         is_address = isIPAddress(name) or isIPv6Address(name)
         self._server_name = None if is_address else name.encode("idna")
-        self._options = CertificateOptions(acceptableProtocols=[ALPN])
+        self._options = CertificateOptions(acceptableProtocols=[ALPN], **shown)
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         connection = self._options.clientConnectionForTLS(tlsProtocol)
         if self._server_name is not None:
             connection.set_tlsext_host_name(self._server_name)
         return connection
+
+
+def _shown(certificate: Path, key: Path) -> dict[str, Any]:
+    """The arguments of `CertificateOptions` that show a certificate."""
+    leaf, *rest = _read_chain(certificate)
+    private = _read_key(key)
+    # Contexts are made when something is connected: what is wrong should be known now.
+    context = SSL.Context(SSL.TLS_METHOD)
+    try:
+        context.use_certificate(leaf)
+        context.use_privatekey(private)
+        context.check_privatekey()
+    except SSL.Error as error:
+        why = error.args[0][-1][-1]
+        raise CertificateFileError(f"{certificate} can't be used with {key}: {why}") from None
+    return {"privateKey": private, "certificate": leaf, "extraCertChain": rest}
 
 
 def _why(certificate: config.Certificate, error: ssl.SSLError) -> str:
@@ -160,6 +175,13 @@ def _read_chain(path: Path) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(_read(path))
     except ValueError as error:
         raise CertificateFileError(f"{path} has no usable certificate: {error}") from None
+
+
+def _read_key(path: Path) -> Any:
+    try:
+        return load_pem_private_key(_read(path), password=None)
+    except (ValueError, TypeError) as error:
+        raise CertificateFileError(f"{path} has no usable private key: {error}") from None
 
 
 def _read(path: Path) -> bytes:

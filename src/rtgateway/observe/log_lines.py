@@ -118,6 +118,9 @@ class JsonLines:
     def _particulars(self, exchange: ExchangeView) -> str:
         """What most requests don't have."""
         members = ""
+        if exchange.service is None and exchange.route is not None:
+            # Refused before its service had to do with it.
+            members += f',"service":{self._texts[exchange.route.service.name]}'
         if exchange.kind != "http":
             members += f',"kind":{self._texts[exchange.kind]}'
         if exchange.error_code:

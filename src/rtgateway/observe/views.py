@@ -201,6 +201,11 @@ class NamedView(Protocol):
     def name(self) -> str: ...
 
 
+class _RouteView(Protocol):
+    @property
+    def service(self) -> NamedView: ...
+
+
 class ChosenView(Protocol):
     @property
     def label(self) -> str: ...
@@ -227,7 +232,8 @@ class ExchangeView(Protocol):
     ``named``: fields by lower-cased name, User-Agent and Referer among them. ``body``: the
     request's, if it had one, with the bytes of payload that came. ``label``: what to call its
     address in metrics: a route's label, a page's path, or "unmatched"; never more of them than are
-    configured. ``service``: whose answer was wanted; ``chosen``: the instance asked last.
+    configured. ``route``: None if it leads to no service; ``service``: whose answer was wanted,
+    None if it did not come to that; ``chosen``: the instance asked last.
     ``attempts``: how many times it was sent; ``answered``: an answer of an instance was relayed.
     ``kind``: ``http``, ``sse`` for an event stream, or ``websocket``. ``error_code`` is empty if
     nothing failed; ``error_detail`` says why an instance failed, in our own words, bounded, and is
@@ -267,6 +273,8 @@ class ExchangeView(Protocol):
     def kind(self) -> str: ...
     @property
     def label(self) -> str: ...
+    @property
+    def route(self) -> _RouteView | None: ...
     @property
     def service(self) -> NamedView | None: ...
     @property

@@ -73,11 +73,11 @@ class BreakerStore(Protocol):
         name: str,
         settings: BreakerSettings,
         on_change: Callable[[StateChange], None],
-        on_grant: Callable[[], None] | None = None,
+        on_answer: Callable[[], None] | None = None,
     ) -> Breaker:
         """A breaker that shares its state with those of the same name on other gateways.
 
-        :param on_grant: called when a probe may begin.
+        :param on_answer: called when it has turned out whether a probe may begin.
         """
         ...
 
@@ -130,7 +130,7 @@ class Breakers:
         name: str,
         settings: BreakerSettings,
         on_change: Callable[[StateChange], None],
-        on_grant: Callable[[], None] | None = None,
+        on_answer: Callable[[], None] | None = None,
     ) -> SharedBreaker:
         """See `BreakerStore`. It is alone until the keeper has answered."""
         breaker = SharedBreaker(
@@ -139,7 +139,7 @@ class Breakers:
             on_change,
             gateway=self._gateway,
             wake=self._wake,
-            on_grant=on_grant,
+            on_answer=on_answer,
         )
         name = _short(name)
         self._all[breaker] = (name, Rules.of(settings))

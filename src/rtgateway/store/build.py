@@ -7,6 +7,7 @@ configured.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from twisted.internet.defer import Deferred, succeed
@@ -39,8 +40,8 @@ class Stores:
 
     mode: Literal["memory", "redis"] = "memory"
 
-    def __init__(self, settings: config.Config) -> None:
-        self.local = MemoryLimits(settings.state.max_keys)
+    def __init__(self, settings: config.Config, reactor: Any) -> None:
+        self.local = MemoryLimits(settings.state.max_keys, later=partial(reactor.callLater, 0))
         self.link: Link | None = None
         self.shared: SharedLimits | None = None
         self.breakers: BreakerStore | None = None
@@ -79,7 +80,7 @@ class Stores:
 def make_stores(settings: config.Config, reactor: Any) -> Stores:
     """The stores that are configured."""
     if not settings.state.shared:
-        return Stores(settings)
+        return Stores(settings, reactor)
     from rtgateway.store.redis.build import RedisStores
 
     return RedisStores(settings, reactor)

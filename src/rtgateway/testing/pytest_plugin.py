@@ -9,9 +9,9 @@ import pytest
 
 if TYPE_CHECKING:
     from rtgateway.testing import RunningGateway
-    from rtgateway.testing.redis import RedisServer
+    from rtgateway.testing.redis import RedisServer, StartRedis
 
-__all__ = ["redis", "redis_of_session", "redis_server", "rtgateway_factory"]
+__all__ = ["redis", "redis_of_session", "redis_server", "rtgateway_factory", "start_redis"]
 
 
 @pytest.fixture
@@ -53,11 +53,24 @@ def redis(redis_of_session: RedisServer) -> RedisServer:
 
 
 @pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
-    """A Redis server of the test's own, which may be killed, paused and restarted."""
+def start_redis() -> Iterator[StartRedis]:
+    """``start_redis(...)`` starts a `RedisServer` of these arguments, stopped after the test."""
     from rtgateway.testing.redis import RedisServer
 
-    server = RedisServer().start()
-    yield server
-    server.kill()
-    server.stop()
+    started: list[RedisServer] = []
+
+    def start(**arguments: Any) -> RedisServer:
+        server = RedisServer(**arguments)
+        started.append(server)
+        return server.start()
+
+    yield start
+    for server in started:
+        server.kill()
+        server.stop()
+
+
+@pytest.fixture
+def redis_server(start_redis: StartRedis) -> RedisServer:
+    """A Redis server of the test's own, which may be killed, paused and restarted."""
+    return start_redis()

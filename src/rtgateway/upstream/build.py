@@ -75,8 +75,10 @@ class ServiceBuilder:
         sticky, hashing = balance.strategy == "sticky", balance.strategy == "consistent_hash"
         breaker = None
         if settings.service_breaker is not None and settings.service_breaker.enabled:
-            # Its requests wait for nobody: who has no grant gets a 503.
-            breaker = self._breaker(settings.service_breaker, f"service {name}", _nothing, _none)
+            what = f"service {name}"
+            breaker = self._breaker(
+                settings.service_breaker, what, _nothing, lambda: service.probe_wait.answered()
+            )
         service = Service(
             name,
             settings,
@@ -127,12 +129,13 @@ class ServiceBuilder:
 
         what = f"{service.name} {instance.label}"
 
-        def granted() -> None:
+        def answered() -> None:
             members.changed()
             if service.room is not None:
                 service.room.wake()
+            service.probe_wait.answered()
 
-        instance.breaker = self._breaker(settings.circuit_breaker, what, turned, granted)
+        instance.breaker = self._breaker(settings.circuit_breaker, what, turned, answered)
         instance.ejection = Ejection(OutlierSettings.from_config(settings.outliers))
         tls = None
         if found.settings.scheme == "https":
@@ -176,7 +179,7 @@ class ServiceBuilder:
         settings: config.CircuitBreaker,
         what: str,
         on_change: Callable[[StateChange], None],
-        on_grant: Callable[[], None],
+        on_answer: Callable[[], None],
     ) -> Breaker:
         def turned(change: StateChange) -> None:
             note = log.info if change.new in ("closed", "half_open") else log.warn
@@ -192,7 +195,7 @@ class ServiceBuilder:
         rules = BreakerSettings.from_config(settings)
         if self._breakers is None or not (settings.shared and settings.enabled):
             return Breaker(rules, self._random, turned)
-        return self._breakers.breaker(what, rules, turned, on_grant)
+        return self._breakers.breaker(what, rules, turned, on_answer)
 
     def __repr__(self) -> str:
         return f"<ServiceBuilder {self.checks!r}>"
@@ -200,10 +203,6 @@ class ServiceBuilder:
 
 def _nothing(change: StateChange) -> None:
     """The breaker of a whole service is asked at every request; nobody has to be told."""
-
-
-def _none() -> None:
-    """Nobody waits."""
 
 
 def _affinity(balance: config.Balance) -> AffinityCookie:

@@ -30,6 +30,7 @@ from rtgateway.upstream.careful import forward_with_care
 from rtgateway.upstream.instance import Instance
 from rtgateway.upstream.members import Make, Members
 from rtgateway.upstream.mirrored import Mirrored, count
+from rtgateway.upstream.probe_wait import ProbeWait, begin_when_told
 from rtgateway.upstream.retrial import Retrial
 from rtgateway.upstream.selection import Selection
 from rtgateway.upstream.waiting_room import WaitingRoom
@@ -103,6 +104,7 @@ class Service:
         self.gradient = _gradient(limits)
         self.room = self._waiting_room(limits)
         self.plain = self.room is None and breaker is None
+        self.probe_wait = ProbeWait(clock)
 
     def _waiting_room(self, limits: config.Concurrency) -> WaitingRoom | None:
         if not (limits.limit or limits.per_instance or limits.adaptive):
@@ -181,7 +183,10 @@ class Service:
         if self.room is not None or policy.hedge is not None or plan.request:
             answer = await forward_with_care(self, call, plan)
         else:
-            attempt = self.begin_now(call, policy)
+            try:
+                attempt = self.begin_now(call, policy)
+            except GatewayError as error:
+                attempt = await begin_when_told(self, call, policy, (), error)
             try:
                 # What `attempt` does, written out: one coroutine less for nearly every request.
                 connection = attempt.take() or await attempt.connect(plan)
@@ -212,18 +217,20 @@ class Service:
             waiting = self.room.full_or_wait(monotonic())
             if waiting is not None:
                 await waiting
-        return self.begin_now(call, policy, tried)
+        try:
+            return self.begin_now(call, policy, tried)
+        except GatewayError as error:
+            return await begin_when_told(self, call, policy, tried, error)
 
     def begin_now(
         self, call: Call, policy: RetryPolicy, tried: tuple[Instance, ...] = ()
     ) -> Attempt:
-        """The same without waiting for a place."""
+        """The same without waiting for anything."""
         now = monotonic()
         members = self.members
         if now >= members.look_again:
             members.refresh(now)
         if self.breaker is not None and not self.breaker.ready(now):
-            self.balancer_errors["selection_failed"] += 1
             raise self._nobody(now, "circuit_open", f"The circuit of service {self.name} is open")
         candidates = members.candidates
         if tried or members.special or self._selection.needed or call.upgrade is not None:
@@ -233,7 +240,6 @@ class Service:
         else:
             instance = None
         if instance is None:
-            self.balancer_errors["selection_failed" if candidates else "no_instances"] += 1
             message = f"No instance is available for service: {self.name}"
             raise self._nobody(now, "no_instance", message)
         call.chosen = instance
@@ -329,6 +335,7 @@ class Service:
             self.discovery.stop()
         if self.room is not None:
             self.room.close()
+        self.probe_wait.close()
         for instance in (*self.instances, *self.leaving):
             instance.pool.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import islice
 
 from rtgateway.core.limits.algorithm import State
@@ -105,6 +106,11 @@ class KeyTable:
                 return True
         return False
 
+    def walk(self) -> Iterator[list[str]]:
+        """All keys, those of one shard at a time: the table may be used between two of them."""
+        for young, old in zip(self.young, self._old, strict=True):
+            yield [*young, *old]
+
     def tick(self, now: float, budget: int) -> int:
         """Forget what was not used for a horizon, until the budget is spent.
 
@@ -156,6 +162,7 @@ class KeyTable:
 
     def _make_room(self) -> None:
         """Forget at least one key, those of the half of a shard that was not used for longer."""
+        most, longest = -1, 0
         for _ in range(8):
             shard = self._turning
             young, old = self.young[shard], self._old[shard]
@@ -163,11 +170,15 @@ class KeyTable:
                 self._turn(shard)
                 self._turning = (shard + 1) % self.shards
                 return
+            if len(young) > most:
+                most, longest = len(young), shard
             self._turning = (shard + 1) % self.shards
+        # Of these, that one turned longest ago: who has come since is among its young ones.
+        self._turning = longest
         self._drop_first()
 
     def _drop_first(self) -> None:
-        """Forget some keys of a shard that turned not long ago, those first that came first."""
+        """Forget some keys of the next shard, those first that came first."""
         while not (self._old[self._turning] or self.young[self._turning]):
             self._turning = (self._turning + 1) % self.shards
         shard = self._turning

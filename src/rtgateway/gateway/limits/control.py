@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any
 
 from rtgateway.config import ConfigError
 from rtgateway.gateway.limits.access import Access
-from rtgateway.gateway.limits.limiter import Level, Limiter
+from rtgateway.gateway.limits.keys import is_about
+from rtgateway.gateway.limits.level import Level
+from rtgateway.gateway.limits.limiter import Limiter
 from rtgateway.net.log import Logger
 from rtgateway.store.limits.asked import Ask, LimitStore, Outcome, Usage
 
@@ -141,7 +144,8 @@ class Limiters:
         :param event_loop_delay: seconds; ``latency``: of services, seconds.
         """
         if self.degraded and not self.degraded_since:
-            self.degraded_since = now
+            link = self._stores.link
+            self.degraded_since = (link is not None and link.failing_since) or now
             log.warn("Rate limits are decided without Redis")
         elif self.degraded_since and not self.degraded:
             seconds, self.degraded_since = now - self.degraded_since, 0.0
@@ -220,14 +224,22 @@ class Limiters:
 
     async def reset(self, subject: str) -> int:
         """See `observe.limit_views.LimitersView`."""
-        known = 0
+        by_key: dict[str, list[Limiter]] = {}
         for limiter in self._all.values():
             for key in limiter.keys_of(subject):
-                forgotten = await self.store.reset([limiter], key)
-                if forgotten < 0:
-                    return -1
-                known += forgotten
-        return known
+                by_key.setdefault(key, []).append(limiter)
+        known = 0
+        for key, limiters in by_key.items():
+            forgotten = await self.store.reset(limiters, key)
+            if forgotten < 0:
+                return -1
+            known += forgotten
+        searched = [each for each in self._all.values() if each.searched_for(subject)]
+        if not searched:
+            return known
+        about = partial(is_about, subject=subject)
+        forgotten = await self.store.reset_matching(searched, subject, about)
+        return known + forgotten if forgotten >= 0 else -1
 
     async def change(self, name: str, numbers: Mapping[str, Any], persist: bool) -> None:
         """See `observe.limit_views.LimitersView`."""
@@ -250,6 +262,7 @@ class Limiters:
                 log.warn("The change of limiter {name} is left out: {why}", name=name, why=error)
             if settings != limiter.current:
                 limiter.change(settings)
+                self.store.changed(limiter)
                 log.info("Limiter {name} has other numbers: {limiter}", name=name, limiter=limiter)
 
     def __repr__(self) -> str:

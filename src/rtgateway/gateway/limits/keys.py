@@ -21,6 +21,7 @@ __all__ = [
     "Key",
     "fixed_key",
     "ip_key",
+    "is_about",
     "make_key",
     "of_address",
     "of_client",
@@ -140,6 +141,12 @@ def _of_claim(name: str) -> Key:
 def own_key(key: str, whose: str) -> str:
     """The key of somebody with numbers of their own, where ``key`` may be that of others, too."""
     return f"{key}~{_plain(whose)}"
+
+
+def is_about(key: str, subject: str) -> bool:
+    """Whether ``subject`` is a part of a key, the whole, or whose own key it is."""
+    shared, _, whose = key.partition("~")
+    return subject in (key, whose) or subject in shared.split("|")
 
 
 def _plain(value: str) -> str:

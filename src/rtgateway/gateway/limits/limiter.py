@@ -1,8 +1,8 @@
-"""A limiter of the configuration: its algorithm now, whom it spares, and what a request costs."""
+"""A limiter of the configuration: its algorithm now, whom it spares, and whose keys are whose."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from rtgateway.core.limits import (
     Adaptive,
@@ -19,17 +19,14 @@ from rtgateway.core.limits import (
 )
 from rtgateway.core.networks import NetworkSet
 from rtgateway.gateway.limits.answers import Words
-from rtgateway.gateway.limits.keys import Key, fixed_key, make_key, own_key, subject_key
-from rtgateway.store.limits.asked import Ask, OnFailure
+from rtgateway.gateway.limits.keys import fixed_key, own_key, subject_key
+from rtgateway.store.limits.asked import OnFailure
 
 if TYPE_CHECKING:
     from rtgateway import config
     from rtgateway.gateway.exchange import Exchange
 
-__all__ = ["Level", "Limiter", "make_algorithm"]
-
-_ask = tuple.__new__
-"""Makes an `Ask` at half the price: there is one for each limiter of each request."""
+__all__ = ["Limiter", "make_algorithm"]
 
 _FIXED = frozenset(["service", "route", "global"])
 
@@ -194,29 +191,47 @@ class Limiter:
         return self.algorithm
 
     def keys_of(self, subject: str) -> set[str]:
-        """All keys that ``subject`` (``ip:...``, ``identity:...``) may have here.
+        """The keys of ``subject`` (``ip:...``, ``identity:...``, or a key as a whole), as far as
+        they can be told from the configuration. `searched_for` says whether there may be more."""
+        if "~" in subject:
+            return {subject}
+        keys = {subject} if "|" in subject else set()
+        for texts in self._texts():
+            if texts.count(None) == 1:
+                keys.add("|".join([text or subject for text in texts]))
+            elif subject in texts and None not in texts:
+                keys.add("|".join(filter(None, texts)))
+        whose = [subject] if subject in self._own_subjects() else []
+        if self.current.plans is not None:
+            whose += [_PLAN + name for name in self.current.plans.values]
+        return keys | {own_key(key, name) for key in keys for name in whose}
 
-        Where a limiter counts by two things that a client brings, only those that are known to be
-        asked for often.
-        """
+    def searched_for(self, subject: str) -> bool:
+        """Whether ``subject`` may be a part of more keys than `keys_of` knows."""
+        if "~" in subject or "|" in subject:
+            return False
+        if self._own_subjects() and all(each.kind != "identity" for each in self.settings.per):
+            # Where identities are no part of its keys, nobody knows from where they come.
+            return True
+        return any(
+            texts.count(None) > 1 or (subject in texts and None in texts) for texts in self._texts()
+        )
+
+    def _texts(self) -> set[tuple[str | None, ...]]:
+        """The parts of its keys, wherever it holds; None: what a client brings."""
         parts = self.settings.per
-        keys = {
-            seen.key
-            for seen in self.popular.top(len(self.popular))
-            if subject in seen.key.partition("~")[0].split("|")
+        return {
+            tuple(
+                fixed_key(each.kind, route, service) if each.kind in _FIXED else None
+                for each in parts
+            )
+            for route, service in self.places
         }
-        clients = [each.kind not in _FIXED for each in parts]
-        if sum(clients) == 1:
-            for route, service in self.places:
-                texts = [
-                    subject if client else fixed_key(each.kind, route, service)
-                    for each, client in zip(parts, clients, strict=True)
-                ]
-                keys.add("|".join(texts))
-        plans = self.current.plans
-        names = tuple(plans.values) if plans is not None else ()
-        plain = [key for key in keys if "~" not in key]
-        return keys | {own_key(key, _PLAN + name) for key in plain for name in names}
+
+    def _own_subjects(self) -> set[str]:
+        """The keys of the subjects that have numbers of their own."""
+        names = self.current.overrides
+        return {subject_key(name) for name in names if not name.startswith(self._kinds)}
 
     def _of_subject(self, subject: str) -> Algorithm:
         return self._variant(f"subject {subject}", self.current.overrides[subject].numbers)
@@ -260,61 +275,3 @@ def _has(claim: object, values: frozenset[str]) -> bool:
     """Whether a claim, which may be a list, is one of ``values`` or has one of them."""
     claims = claim if isinstance(claim, list | tuple) else (claim,)
     return any(isinstance(each, str) and each in values for each in claims)
-
-
-class _Cost(NamedTuple):
-    """What requests cost: by method, and more if a header says so."""
-
-    default: int
-    methods: dict[bytes, int]
-    header: bytes
-    most: int
-
-    def of(self, exchange: Exchange) -> int:
-        """Units of one request. A header is the client's word: it can only make it dearer."""
-        cost = self.methods.get(exchange.method, self.default)
-        if self.header:
-            for value in exchange.values(self.header):
-                if value.isdigit():
-                    # Nine digits are more than `most`; longer ones may be too long for `int`.
-                    units = int(value.lstrip(b"0")[:9] or b"0")
-                    cost = max(cost, min(units, self.most))
-        return cost
-
-
-class Level:
-    """A limiter on one route.
-
-    :ivar key: whom it counts there.
-    """
-
-    __slots__ = ("_cost", "_methods", "_units", "key", "limiter")
-
-    def __init__(self, limiter: Limiter, route: str, service: str) -> None:
-        settings = limiter.settings
-        limiter.places.add((route, service))
-        self.limiter = limiter
-        self.key: Key = make_key(settings.per, route, service)
-        self._methods = frozenset(method.encode() for method in settings.methods)
-        cost = settings.cost
-        methods = {method.encode(): units for method, units in cost.methods.items()}
-        header = cost.header.lower().encode() if cost.header else b""
-        self._cost = _Cost(cost.default, methods, header, cost.most)
-        # The same for every request, or 0.
-        self._units = 0 if methods or header else cost.default
-
-    def ask(self, exchange: Exchange) -> Ask | None:
-        """What to ask for this request; None if the limiter is not for it."""
-        limiter = self.limiter
-        if self._methods and exchange.method not in self._methods:
-            return None
-        if limiter.sparing and limiter.spares(exchange):
-            limiter.count("exempt")
-            return None
-        key, algorithm = self.key(exchange), limiter.algorithm
-        if limiter.special:
-            key, algorithm = limiter.own(exchange, key)
-        return _ask(Ask, (limiter, algorithm, key, self._units or self._cost.of(exchange)))
-
-    def __repr__(self) -> str:
-        return f"<Level {self.limiter!r}>"

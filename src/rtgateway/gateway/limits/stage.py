@@ -11,7 +11,8 @@ from rtgateway.errors import ClientGone, Unauthorized
 from rtgateway.gateway.delays import Delays
 from rtgateway.gateway.limits import answers
 from rtgateway.gateway.limits.access import Access
-from rtgateway.gateway.limits.limiter import Level, Limiter
+from rtgateway.gateway.limits.level import Level
+from rtgateway.gateway.limits.limiter import Limiter
 from rtgateway.net.tasks import Task, Waiter
 from rtgateway.store.limits.asked import Ask, LimitStore, Outcome
 

@@ -6,7 +6,7 @@ nothing is consumed anywhere unless all of them admit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from rtgateway.core.limits import Algorithm, Taken
@@ -81,6 +81,19 @@ class LimitStore(Protocol):
 
     def reset(self, limiters: Sequence[Limiter], key: str) -> Waiter[int]:
         """Forget what ``key`` has taken of each limiter; how many knew it, -1 without an answer."""
+        ...
+
+    def reset_matching(
+        self, limiters: Sequence[Limiter], part: str, about: Callable[[str], bool]
+    ) -> Waiter[int]:
+        """Forget what all keys have taken that have ``part`` in them and are ``about`` it.
+
+        :return: how many there were; -1: there may be more.
+        """
+        ...
+
+    def changed(self, limiter: Limiter) -> None:
+        """It has other numbers now. What was taken stays taken."""
         ...
 
     def tick(self, now: float) -> None:

@@ -1,26 +1,16 @@
-"""What a gateway knows of the keys of its limiters: demand, leases, and refusals.
-
-At most 100,000 keys are known, the least recently used are forgotten first. A key that is asked for
-once a second or less costs a time in a table and no more.
-"""
+"""What a gateway knows of one key of a limiter: demand, leases, and refusals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 
 from rtgateway.core.lease import Demand
 from rtgateway.core.limits import Taken
 from rtgateway.store.limits.asked import Ask
 
-__all__ = ["Keys", "Known", "Reserved", "Tally", "as_known", "merged"]
+__all__ = ["Known", "Reserved", "Tally", "as_known", "merged"]
 
-_MOST = 100_000
-_SHARDS = 64
-_COLD = 1.0
-"""Seconds after which a second request is like a first one."""
-
-_DUE = Demand.DUE
-_MANY = Demand.MANY
 _taken = tuple.__new__
 
 Reserved = tuple["Known", int, float]
@@ -28,15 +18,19 @@ Reserved = tuple["Known", int, float]
 
 
 class Tally:
-    """What happened at one limiter, for metrics: counts of units, and of decisions."""
+    """What happened at one limiter, for metrics: counts of units, and of decisions.
 
-    __slots__ = ("leased", "local", "lost", "returned")
+    :ivar since: when it got the numbers that it has; seconds, monotonic.
+    """
+
+    __slots__ = ("leased", "local", "lost", "returned", "since")
 
     def __init__(self) -> None:
         self.leased = 0
         self.local = 0
         self.lost = 0
         self.returned = 0
+        self.since = -math.inf
 
     def __repr__(self) -> str:
         return (
@@ -67,6 +61,7 @@ class Known(Demand):
     :ivar refused_end: what the store said would be the end of that.
     :ivar spent_at: when a lease was last used.
     :ivar retry_at: not before then is a lease asked for in the background.
+    :ivar since: when it was last reset.
     """
 
     __slots__ = (
@@ -85,6 +80,7 @@ class Known(Demand):
         "remaining",
         "reset_at",
         "retry_at",
+        "since",
         "spent_at",
         "tally",
         "units",
@@ -103,6 +99,7 @@ class Known(Demand):
         self.reset_at = self.refused_until = self.refused_end = 0.0
         self.spent_at = self.retry_at = 0.0
         self.refused_cost = 0
+        self.since = -math.inf
 
     @property
     def outstanding(self) -> int:
@@ -140,9 +137,11 @@ class Known(Demand):
         self.end = self.later_end
         self.later = 0
 
-    def restore(self, cost: int, end: float, now: float) -> None:
-        """Put back what `spend` took and the decision did not need."""
-        if end == self.end and now < end:
+    def restore(self, cost: int, end: float, taken: float, now: float) -> None:
+        """Put back what `spend` took at the time ``taken`` and the decision did not need."""
+        if self.outdated(taken):
+            self.tally.lost += cost
+        elif end == self.end and now < end:
             self.units += cost
         else:
             self.ended += cost
@@ -173,125 +172,29 @@ class Known(Demand):
         units, self.ended = self.ended, 0
         return units
 
-    def forget(self) -> int:
-        """Drop leases and refusals: they are of another time. Returns the units lost."""
-        lost = self.units + self.later + self.ended
+    def outdated(self, asked: float) -> bool:
+        """Whether what was asked for then says nothing any more: of this key, or its limiter."""
+        return asked <= self.since or asked <= self.tally.since
+
+    def forget(self) -> None:
+        """Drop leases and refusals: they are of another time."""
+        self.tally.lost += self.units + self.later + self.ended
         self.units = self.later = self.ended = 0
         self.end = self.refused_until = 0.0
-        return lost
+
+    def reset(self, now: float) -> None:
+        """All that was taken of it is forgotten; what is on its way yet is of before."""
+        self.forget()
+        self.since = now
+        self.debt = 0
+        self.remaining = self.ask.algorithm.limit
+        self.reset_at = 0.0
 
     def __repr__(self) -> str:
         return (
             f"<Known {self.ask.limiter.name} {self.rate:.3g}/s, {self.units}+{self.later} units, "
             f"{self.ended} ended, {self.away} away, {self.wanted} wanted>"
         )
-
-
-class _Shard:
-    """A part of the keys, in two generations: the old one is dropped when the young one is full.
-
-    Small, so that no drop takes long.
-    """
-
-    __slots__ = ("old", "young")
-
-    def __init__(self) -> None:
-        self.young: dict[tuple[str, str], Known | float] = {}
-        self.old: dict[tuple[str, str], Known | float] = {}
-
-
-class Keys:
-    """Every key known: see the module.
-
-    :ivar held: those with units that were leased; never forgotten. Who leases bounds them.
-    """
-
-    __slots__ = ("_shards", "_share", "_tallies", "held")
-
-    def __init__(self, most: int = _MOST) -> None:
-        self.held: dict[tuple[str, str], Known] = {}
-        self._share = max(most // (2 * _SHARDS), 1)
-        self._shards = [_Shard() for _ in range(_SHARDS)]
-        self._tallies: dict[str, Tally] = {}
-
-    def seen(self, ask: Ask, now: float) -> Known | None:
-        """A request. What is known of its key; None the first time in a while."""
-        at = (ask.limiter.name, ask.key)
-        known = self.held.get(at)
-        if known is None:
-            shard = self._shards[hash(at) % _SHARDS]
-            found = shard.young.get(at)
-            if found is None:
-                found = shard.old.get(at)
-                self._keep(shard, at, now if found is None else found)
-            if type(found) is not Known:
-                if found is None or now - found > _COLD:  # type: ignore[operator]
-                    shard.young[at] = now
-                    return None
-                found = Known(ask, self.tally(ask.limiter.name), found)  # type: ignore[arg-type]
-                found.seen = 1
-                shard.young[at] = found
-            known = found
-        known.seen += ask.cost
-        if known.seen >= _MANY or now - known.began >= _DUE:
-            known.turn(now)
-        return known
-
-    def add(self, ask: Ask, now: float) -> Known:
-        """What is known of a key from now on."""
-        at = (ask.limiter.name, ask.key)
-        known = self.find(at)
-        if known is None:
-            known = Known(ask, self.tally(ask.limiter.name), now)
-            known.seen = ask.cost
-            self._keep(self._shards[hash(at) % _SHARDS], at, known)
-        return known
-
-    def find(self, at: tuple[str, str]) -> Known | None:
-        """What is known of a key, by the name of its limiter and itself."""
-        known = self.held.get(at)
-        if known is not None:
-            return known
-        shard = self._shards[hash(at) % _SHARDS]
-        found = shard.young.get(at) or shard.old.get(at)
-        return found if type(found) is Known else None
-
-    def hold(self, known: Known) -> bool:
-        """It has units now. Whether that is new."""
-        at = (known.ask.limiter.name, known.ask.key)
-        if at in self.held:
-            return False
-        self.held[at] = known
-        return True
-
-    def release(self, known: Known) -> None:
-        """It has no units any more."""
-        at = (known.ask.limiter.name, known.ask.key)
-        del self.held[at]
-        self._keep(self._shards[hash(at) % _SHARDS], at, known)
-
-    def tally(self, name: str) -> Tally:
-        tally = self._tallies.get(name)
-        if tally is None:
-            tally = self._tallies[name] = Tally()
-        return tally
-
-    def tallies(self) -> Iterator[tuple[str, Tally]]:
-        """Of each limiter, by name."""
-        return iter(list(self._tallies.items()))
-
-    def _keep(self, shard: _Shard, at: tuple[str, str], found: Known | float) -> None:
-        if len(shard.young) >= self._share and at not in shard.young:
-            shard.old = shard.young
-            shard.young = {}
-        shard.young[at] = found
-
-    def __len__(self) -> int:
-        shards = sum(len(each.young) + len(each.old) for each in self._shards)
-        return max(shards, len(self.held))
-
-    def __repr__(self) -> str:
-        return f"<Keys {len(self)}, {len(self.held)} with leases>"
 
 
 def as_known(known: Known, now: float) -> Taken:

@@ -11,7 +11,8 @@ from rtgateway.core.limits import Taken
 from rtgateway.store.errors import StoreError
 from rtgateway.store.limits.asked import Ask, Limiter
 from rtgateway.store.limits.degraded import Counted, Degraded
-from rtgateway.store.limits.known import Keys, Known
+from rtgateway.store.limits.keys import Keys
+from rtgateway.store.limits.known import Known
 from rtgateway.store.limits.redis import Answered, GivenBack
 
 __all__ = ["LeaseSettings", "Leases", "Reachable", "Shared"]
@@ -64,6 +65,9 @@ class Shared(Protocol):
         key: str,
         done: Callable[[int | None, StoreError | None], None],
     ) -> None: ...
+    async def reset_matching(
+        self, limiters: Sequence[Limiter], part: str, about: Callable[[str], bool]
+    ) -> int: ...
 
 
 class Leases:
@@ -177,10 +181,15 @@ class Leases:
         """
         now = self._clock()
         algorithm = ask.algorithm
+        if known.outdated(sent):
+            extra = taken.extra if granted else 0
+            known.tally.leased += extra
+            known.tally.lost += extra
+            return
         if known.ask.algorithm is not algorithm:
             if known.ask.algorithm != algorithm:
                 # Units of another limit cannot be returned to this one.
-                known.tally.lost += known.forget()
+                known.forget()
             known.ask = ask
         known.reset_at = now + taken.reset
         known.remaining = taken.remaining
@@ -230,10 +239,6 @@ class Leases:
         self._from = float("inf")
         back = [(known, known.sweep(now, 0.0)) for known in self._round]
         self._return([each for each in back if each[1]], now)
-
-    def outstanding(self) -> int:
-        """Units of all keys that were leased and are neither spent nor returned."""
-        return sum(known.outstanding for known in self._keys.held.values())
 
     def live(self, now: float) -> dict[str, int]:
         """How many keys of each limiter are decided by lease now."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from twisted.internet.task import Cooperator
 
 from rtgateway.core.limits import Algorithm, KeyTable, SlidingLog, State, Taken
 from rtgateway.net.tasks import Waiter
@@ -12,7 +15,7 @@ from rtgateway.store.limits.asked import Ask, Limiter, Outcome
 __all__ = ["MemoryLimits"]
 
 _LONGEST = 0.5e-3
-"""Seconds that a tick may take, if it is not interrupted."""
+"""Seconds that a tick, or a part of a search, may take if it is not interrupted."""
 
 _AT_ONCE = 16
 """Keys that it forgets before it looks at the time."""
@@ -51,13 +54,21 @@ class MemoryLimits:
     :param most_keys: of each limiter and kind of algorithm. Of logs there are fewer, so that they
         take no more memory: each 16 units of one count as another key.
     :param clock: monotonic seconds.
+    :param later: calls a function soon, so that a search through all keys holds up nothing; None:
+        it may.
     """
 
-    __slots__ = ("_clock", "_last", "_most", "_tables", "_turn")
+    __slots__ = ("_clock", "_last", "_later", "_most", "_tables", "_turn")
 
-    def __init__(self, most_keys: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        most_keys: int,
+        clock: Callable[[], float] = time.monotonic,
+        later: Callable[[Callable[[], None]], Any] | None = None,
+    ) -> None:
         self._most = most_keys
         self._clock = clock
+        self._later = later
         self._tables: dict[str, dict[str, _Table]] = {}
         # Of each limiter, the one that was asked last.
         self._last: dict[str, _Table] = {}
@@ -142,23 +153,45 @@ class MemoryLimits:
                 given[place] = algorithm.take(keys.get(key), 0, 0, now)
         return given
 
-    def usage(self, asks: Sequence[Ask]) -> list[Taken]:
-        """What each key has left. Nothing is taken, whatever the costs are."""
-        now = self._clock()
-        return [
-            algorithm.take(self._table(limiter, algorithm).keys.get(key), 0, 0, now)
-            for limiter, algorithm, key, _ in asks
-        ]
-
     def reset(self, limiters: Sequence[Limiter], key: str) -> Waiter[int]:
         """See `LimitStore.reset`: settled already."""
-        known = 0
-        for limiter in limiters:
-            tables = self._tables.get(limiter.name, {}).values()
-            known += sum(table.keys.delete(key) for table in tables) > 0
         waiter: Waiter[int] = Waiter()
-        waiter.succeed(known)
+        waiter.succeed(sum(self.forget(limiter.name, key) for limiter in limiters))
         return waiter
+
+    def reset_matching(
+        self, limiters: Sequence[Limiter], part: str, about: Callable[[str], bool]
+    ) -> Waiter[int]:
+        """See `LimitStore.reset_matching`."""
+        waiter: Waiter[int] = Waiter()
+        forgotten = 0
+
+        def search() -> Iterator[None]:
+            nonlocal forgotten
+            for limiter in limiters:
+                for table in tuple(self._tables.get(limiter.name, {}).values()):
+                    for keys in table.keys.walk():
+                        for key in keys:
+                            if part in key and about(key):
+                                forgotten += table.keys.delete(key)
+                        yield
+
+        def searched(_: object) -> None:
+            waiter.succeed(forgotten)
+
+        if self._later is None:
+            searched(list(search()))
+        else:
+            Cooperator(_a_slice, self._later).coiterate(search()).addCallback(searched)
+        return waiter
+
+    def changed(self, limiter: Limiter) -> None:
+        """See `LimitStore.changed`: what was taken is all that is kept of it."""
+
+    def forget(self, limiter_name: str, key: str) -> bool:
+        """Forget what a key has taken; whether it was known."""
+        tables = self._tables.get(limiter_name, {}).values()
+        return sum(table.keys.delete(key) for table in tables) > 0
 
     def tick(self, now: float) -> None:
         """Forget some of the keys that were not used for long; all, in some calls."""
@@ -191,6 +224,12 @@ class MemoryLimits:
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {self.keys(name)}" for name in self._tables)
         return f"<MemoryLimits at most {self._most} keys each; {sizes or 'none'}>"
+
+
+def _a_slice() -> Callable[[], bool]:
+    """Says when a part of a search is over."""
+    ends = time.perf_counter() + _LONGEST
+    return lambda: time.perf_counter() > ends
 
 
 def _weight(algorithm: Algorithm) -> int:

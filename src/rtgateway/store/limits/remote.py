@@ -18,7 +18,9 @@ class Decides(Protocol):
     """Those who asked: `store.limits.shared.SharedLimits`."""
 
     def answered(self, call: RemoteDecision, taken: Sequence[Taken]) -> Outcome: ...
-    def without(self, asks: Sequence[Ask], reserved: Sequence[Reserved | None]) -> Outcome: ...
+    def without(
+        self, asks: Sequence[Ask], reserved: Sequence[Reserved | None], sent: float
+    ) -> Outcome: ...
 
 
 class RemoteDecision:
@@ -61,7 +63,7 @@ class RemoteDecision:
                 each[0].away -= each[1]
         limits = self._limits
         if taken is None:
-            self.outcome = limits.without(self.asks, self.reserved)
+            self.outcome = limits.without(self.asks, self.reserved, self.sent)
         else:
             self.outcome = limits.answered(self, taken)
         if self._waiter is not None:

@@ -39,7 +39,13 @@ second) units may come back unseen.
 **Without Redis** the failure rule of each limiter holds (`degraded`), and leases are spent while
 they last. What is admitted then is in addition to the above: Redis does not learn of it.
 
-A limit that is changed or reset holds for leases made before after ``l`` seconds at the latest.
+**A reset** gives a key a fresh bucket, and what was admitted before counts not. It adds at most
+``C`` to the sum in 2, and nothing to what is out: from then on at most ``C + r t + r d`` are
+admitted, and in an interval with ``m`` resets ``m C`` more. All gateways are told (within 0.1 s),
+and forget leases and refusals. Those units are lost, and so are those granted before that come
+later. Who can't be told, as it is just connecting, goes on for ``l`` seconds at most.
+
+**Other numbers** end the leases of the former ones at each gateway that learns of them.
 """
 
 from __future__ import annotations
@@ -49,20 +55,21 @@ from time import monotonic
 
 from rtgateway.core.lease import Demand
 from rtgateway.core.limits import Taken
-from rtgateway.net.tasks import Waiter
+from rtgateway.net.tasks import Task, Waiter
 from rtgateway.store.errors import StoreError
 from rtgateway.store.limits.asked import Ask, Limiter, Outcome
 from rtgateway.store.limits.degraded import Counted, Degraded
-from rtgateway.store.limits.known import Keys, Known, Reserved, Tally, as_known, merged
+from rtgateway.store.limits.keys import Keys
+from rtgateway.store.limits.known import Known, Reserved, Tally, as_known, merged
 from rtgateway.store.limits.leases import Leases, LeaseSettings, Reachable, Shared
 from rtgateway.store.limits.memory import MemoryLimits
+from rtgateway.store.limits.redis import Reset
 from rtgateway.store.limits.remote import RemoteDecision
 
 __all__ = ["SharedLimits"]
 
 _SETTLE = 2.0
 """Seconds in which every gateway has learnt of a new one: two heartbeats."""
-
 
 _outcome = tuple.__new__
 
@@ -141,8 +148,13 @@ class SharedLimits:
             if end:
                 reserved.append((known, cost, end))  # type: ignore[arg-type]
                 continue
-            if known is not None and now < known.refused_until and cost >= known.refused_cost:
-                self._restore(reserved, now)
+            if (
+                known is not None
+                and now < known.refused_until
+                and cost >= known.refused_cost
+                and known.ask.algorithm is ask.algorithm
+            ):
+                self._restore(reserved, now, now)
                 return self._refused(asks, ask, known, now)
             reserved.append(None)
             missing = True
@@ -150,26 +162,52 @@ class SharedLimits:
             return self._by_lease(asks, reserved, now)
         if not self._link.up:
             self._was_up = False
-            return self.without(asks, reserved)
+            return self.without(asks, reserved, now)
         if not self._was_up:
             self._was_up = True
             self._leases.interrupted(now)
         return self._ask(asks, reserved, now)
 
     def reset(self, limiters: Sequence[Limiter], key: str) -> Waiter[int]:
-        """See `LimitStore.reset`. Other gateways forget when their leases end."""
+        """See `LimitStore.reset`. Without Redis, what is known here is forgotten all the same."""
         waiter: Waiter[int] = Waiter()
-        for limiter in limiters:
-            known = self._keys.find((limiter.name, key))
-            if known is not None:
-                known.tally.lost += known.forget()
-        self._local.reset(limiters, key)
+        resets = [(limiter.name, key) for limiter in limiters]
+        self.forget(resets)
 
         def answered(count: int | None, error: StoreError | None) -> None:
+            # What was asked meanwhile was answered from before.
+            self.forget(resets)
             waiter.succeed(-1 if count is None else count)
 
         self._redis.reset(limiters, key, answered)
         return waiter
+
+    def reset_matching(
+        self, limiters: Sequence[Limiter], part: str, about: Callable[[str], bool]
+    ) -> Waiter[int]:
+        """See `LimitStore.reset_matching`, and `reset`."""
+        waiter: Waiter[int] = Waiter()
+
+        async def reset() -> None:
+            await self._local.reset_matching(limiters, part, about)
+            try:
+                waiter.succeed(await self._redis.reset_matching(limiters, part, about))
+            except StoreError:
+                waiter.succeed(-1)
+
+        Task(reset()).step()
+        return waiter
+
+    def forget(self, resets: Sequence[Reset]) -> None:
+        """Redis has forgotten what these keys had taken: leases and refusals are of before."""
+        now = self._clock()
+        for name, key in resets:
+            self._keys.reset((name, key), now)
+            self._local.forget(name, key)
+
+    def changed(self, limiter: Limiter) -> None:
+        """See `LimitStore.changed`: leases and refusals are of the numbers before."""
+        self._keys.change(limiter.name, self._clock())
 
     def tick(self, now: float) -> None:
         """See `LimitStore.tick`."""
@@ -193,15 +231,11 @@ class SharedLimits:
 
     def tallies(self) -> dict[str, Tally]:
         """What happened at each limiter since the start."""
-        return dict(self._keys.tallies())
+        return self._keys.tallies()
 
     def live_leases(self) -> dict[str, int]:
         """How many keys of each limiter are decided by lease now."""
         return self._leases.live(self._clock())
-
-    def keys(self) -> int:
-        """How many keys are known here."""
-        return len(self._keys)
 
     def _one_by_lease(self, known: Known, cost: int, now: float) -> Outcome:
         known.units -= cost
@@ -273,19 +307,21 @@ class SharedLimits:
             elif each.delay > delay:
                 delay = each.delay
         for (ask, known, _), each in zip(call.others, taken, strict=True):
-            if known is None and each.wait:
+            if known is None and each.wait and call.sent > self._keys.since:
                 known = self._keys.add(ask, call.sent)
             if known is not None:
                 granted = ask.cost + each.extra if admitted else 0
                 self._leases.learn(known, ask, each, call.sent, granted)
         now = self._clock()
         if not admitted:
-            self._restore(call.reserved, now)
+            self._restore(call.reserved, call.sent, now)
         if len(call.others) == len(call.asks):
             return Outcome(admitted, taken, delay if admitted else 0.0)
         return Outcome(admitted, merged(call.reserved, taken, now), delay if admitted else 0.0)
 
-    def without(self, asks: Sequence[Ask], reserved: Sequence[Reserved | None]) -> Outcome:
+    def without(
+        self, asks: Sequence[Ask], reserved: Sequence[Reserved | None], sent: float
+    ) -> Outcome:
         """Redis does not answer: what no lease decides is decided by the rule of its limiter."""
         self._failed = True
         now = self._clock()
@@ -298,14 +334,14 @@ class SharedLimits:
         if len(others) == len(asks):
             return outcome
         if not outcome.admitted:
-            self._restore(reserved, now)
+            self._restore(reserved, sent, now)
         return outcome._replace(taken=merged(reserved, outcome.taken, now))
 
-    def _restore(self, reserved: Sequence[Reserved | None], now: float) -> None:
+    def _restore(self, reserved: Sequence[Reserved | None], taken: float, now: float) -> None:
         for each in reserved:
             if each is not None:
                 known, cost, end = each
-                known.restore(cost, end, now)
+                known.restore(cost, end, taken, now)
 
     def __repr__(self) -> str:
         state = "degraded" if self.degraded else "up"

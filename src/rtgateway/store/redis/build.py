@@ -31,7 +31,7 @@ class RedisStores(Stores):
     mode = "redis"
 
     def __init__(self, settings: config.Config, reactor: Any) -> None:
-        super().__init__(settings)
+        super().__init__(settings, reactor)
         state, lists = settings.state, settings.ip_lists
         name = name_of_this(random.random)
         self.link = link = Link(state, reactor, random.random)
@@ -40,14 +40,16 @@ class RedisStores(Stores):
         self.bans = RedisBans(link, events, penalty_of(settings.penalties))
         self.ip_lists = RedisIpLists(link, events, lists.allowed, lists.denied)
         self.changes = RedisLimiterSettings(link, events)
+        redis = RedisLimits(link)
         self.shared = SharedLimits(
-            RedisLimits(link),
+            redis,
             self.local,
             link,
             gateways,
             state.leases,
             settle=2 * state.heartbeat,
         )
+        redis.on_reset(events, self.shared.forget)
         self.breakers = breakers = Breakers(RedisKeeper(link), reactor, name, random.random)
         self._parts = link, gateways, self.shared, breakers
         self._reactor = reactor

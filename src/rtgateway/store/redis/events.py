@@ -20,7 +20,16 @@ from rtgateway.net.log import Logger
 from rtgateway.store.errors import StoreError
 from rtgateway.store.redis.script import Script, load
 
-__all__ = ["CHANGE_TIMEOUT", "Event", "Events", "EventsLink", "Replica", "Word", "changing"]
+__all__ = [
+    "CHANGE_TIMEOUT",
+    "Event",
+    "Events",
+    "EventsLink",
+    "Replica",
+    "Word",
+    "changing",
+    "channel_of",
+]
 
 log = Logger()
 
@@ -69,6 +78,17 @@ class EventsLink(Protocol):
     def key(self, *parts: str | bytes) -> bytes: ...
 
 
+class Named(Protocol):
+    """The part of a link that knows what keys and channels are called."""
+
+    def key(self, *parts: str | bytes) -> bytes: ...
+
+
+def channel_of(link: Named) -> bytes:
+    """The channel on which gateways tell each other what has changed."""
+    return link.key("events")
+
+
 @cache
 def changing(name: str, *before: str) -> Script:
     """The script ``name``, which uses ``announce.lua`` and what else comes ``before`` it."""
@@ -77,10 +97,10 @@ def changing(name: str, *before: str) -> Script:
 
 
 class Events:
-    """What is said on the one channel that all copies share, handed to those it is for."""
+    """What is said on the one channel that all gateways share, handed to those it is for."""
 
     def __init__(self, link: EventsLink) -> None:
-        self.channel = link.key("events")
+        self.channel = channel_of(link)
         self._listeners: dict[str, Callable[[Event], None]] = {}
         link.subscribe(self.channel, self._heard)
 

@@ -13,17 +13,19 @@ from time import monotonic
 from typing import Any, cast
 
 from hiredis import pack_command
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList
 
 from rtgateway import config
 from rtgateway.net.log import Logger
 from rtgateway.store.errors import StoreError
 from rtgateway.store.redis.calls import Call, Done, Measures, Word, answer_of
 from rtgateway.store.redis.line import Line
-from rtgateway.store.redis.opening import Opening
+from rtgateway.store.redis.opening import Opening, Place
 from rtgateway.store.redis.protocol import MOST_WAITING, CommandProtocol
+from rtgateway.store.redis.refusals import Complaints, about_the_server, in_short
 from rtgateway.store.redis.script import Script
 from rtgateway.store.redis.subscriber import Subscriber
+from rtgateway.store.redis.upkeep import Upkeep
 from rtgateway.store.redis.watch import Watch
 
 __all__ = ["Link"]
@@ -31,20 +33,17 @@ __all__ = ["Link"]
 log = Logger()
 
 _ELSEWHERE = "the master is another one now"
-_LOOK = 1.0
-"""Seconds after which a connection that is not used is looked after."""
-_PING = pack_command(("PING",))
+_PROBE = Script("probe", "return redis.call('SET', KEYS[1], '', 'PX', 1000)")
+"""What all scripts do: a PING is answered, too, by a Redis that can't write."""
 _MANY = 256
 """Commands waiting on a connection, from which on another one gets the next."""
-_MOST_COMPLAINTS = 100
-"""Kinds of refusals that are logged, each once."""
 
 
 class Link:
     """See the module.
 
     :param random: for jitter; 0 <= x < 1.
-    :raises CertificateFileError: the file of authorities can't be used.
+    :raises CertificateFileError: a certificate, key or file of authorities can't be used.
     """
 
     def __init__(self, settings: config.State, reactor: Any, random: Callable[[], float]) -> None:
@@ -65,10 +64,9 @@ class Link:
         )
         self._watch = Watch(settings.label, self._probe, self._renewed, reactor, random)
         self._on_connected: list[Callable[[], None]] = []
-        self._complaints: set[tuple[str, str]] = set()
+        self._complaints = Complaints()
         self._running = False
-        self._looking: Any = None
-        self._asking: Deferred[None] | None = None
+        self._upkeep = Upkeep(self._ready, self._opening, self._move, settings.timeout, reactor)
 
     # -- its state ----------------------------------------------------------------------------
 
@@ -98,17 +96,13 @@ class Link:
         for line in self._lines:
             line.start()
         self._subscriber.start()
-        self._looking = self._reactor.callLater(_LOOK, self._look_after)
+        self._upkeep.start()
 
     def stop(self) -> Deferred[None]:
         """Close everything. Calls under way fail; fires when the sockets are closed."""
         self._running = False
         self._watch.stop()
-        if self._looking is not None:
-            self._looking.cancel()
-            self._looking = None
-        if self._asking is not None:
-            self._asking.addErrback(lambda failure: failure.trap(CancelledError)).cancel()
+        self._upkeep.stop()
         closing = [line.stop() for line in self._lines]
         closing.append(self._subscriber.stop())
         return DeferredList(closing, consumeErrors=True).addCallback(lambda _: None)
@@ -129,10 +123,7 @@ class Link:
         """Run a script; Redis gets its text if it does not know it. Otherwise like `call`."""
         connection = self._connection(script.name, done)
         if connection is not None:
-            now = self._now()
-            call = Call(script.name, now, now + self._timeout, done, script, keys, args)
-            command = ("EVALSHA", script.sha, len(keys), *keys, *args)
-            connection.send_timed(call, pack_command(cast("Any", command)))
+            self._run(connection, script, keys, args, done)
 
     def ask(self, *command: Word, timeout: float | None = None) -> Deferred[Any]:
         """Send a command; cancellable.
@@ -201,6 +192,19 @@ class Link:
         done(None, StoreError("busy"))
         return None
 
+    def _run(
+        self,
+        connection: CommandProtocol,
+        script: Script,
+        keys: Sequence[Word],
+        args: Sequence[Word],
+        done: Done,
+    ) -> None:
+        now = self._now()
+        call = Call(script.name, now, now + self._timeout, done, script, keys, args)
+        command = ("EVALSHA", script.sha, len(keys), *keys, *args)
+        connection.send_timed(call, pack_command(cast("Any", command)))
+
     def _patiently(
         self,
         timeout: float,
@@ -234,15 +238,18 @@ class Link:
     # -- connections come and go --------------------------------------------------------------
 
     def _open(self) -> Deferred[CommandProtocol]:
-        return self._opening.open(CommandProtocol(self._reactor))
+        return self._opening.open(partial(CommandProtocol, self._reactor))
 
     def _opened(self, connection: CommandProtocol) -> None:
         connection.owner = self
         self._move(connection.where)
         self._ready.append(connection)
-        self._watch.works()
+        if len(self._ready) == 1:
+            self._watch.works()
+        else:
+            self._watch.look()
 
-    def _move(self, where: tuple[str, int] | None) -> None:
+    def _move(self, where: Place | None) -> None:
         """All connections go to the same server: this one, if it is known."""
         if where is not None:
             for connection in tuple(self._ready):
@@ -266,6 +273,7 @@ class Link:
                 line.lost()
 
     def unfit(self, detail: str) -> None:
+        self._opening.follow(detail)
         for connection in tuple(self._ready):
             connection.abort(detail)
         self._subscriber.leave(detail)
@@ -276,22 +284,24 @@ class Link:
     # -- told by connections ------------------------------------------------------------------
 
     def answered(self, call: Call, now: float) -> None:
-        self._watch.answered()
+        self._watch.answered(ran=call.script is not None)
         self._measures.took(call.operation, now - call.started)
 
     def late(self) -> None:
-        self._watch.late()
+        self._watch.look()
 
     def timed_out(self, call: Call) -> None:
         self._measures.failed(call.operation, "timeout")
         self._watch.failed("it does not answer in time")
 
-    def refused(self, call: Call, detail: str) -> None:
+    def refused(self, call: Call, detail: str, now: float) -> None:
+        self._measures.took(call.operation, now - call.started)
         self._measures.failed(call.operation, "refused")
-        complaint = (call.operation, detail.partition(" ")[0])
-        if complaint not in self._complaints and len(self._complaints) < _MOST_COMPLAINTS:
-            self._complaints.add(complaint)
-            log.warn("Redis refuses {operation}: {why}", operation=call.operation, why=detail)
+        self._watch.answered(ran=False)
+        if about_the_server(detail, of_script=call.script is not None):
+            self._watch.refused(f"it refuses {call.operation}: {in_short(detail)}")
+        else:
+            self._complaints.refused(call.operation, detail)
 
     def _renewed(self) -> None:
         """Subscriptions are in place, or Redis answers again."""
@@ -306,31 +316,13 @@ class Link:
     def _probe(self, done: Done) -> bool:
         if not self._ready:
             return False
-        self._ping(min(self._ready, key=_waiting), done)
+        connection = min(self._ready, key=_waiting)
+        self._run(connection, _PROBE, [self.key("probe")], (), done)
         return True
-
-    def _look_after(self) -> None:
-        """A connection on which nothing is said may be dead; and so may Redis."""
-        self._looking = self._reactor.callLater(_LOOK, self._look_after)
-        for connection in tuple(self._ready):
-            if not connection.waiting:
-                self._ping(connection, _ignored)
-        if self._asking is None or self._asking.called:
-            # A master that was replaced may learn it some 10 s later.
-            self._asking = self._opening.master().addCallback(self._move)
-
-    def _ping(self, connection: CommandProtocol, done: Done) -> None:
-        now = self._now()
-        call = Call("ping", now, now + self._timeout, done)
-        connection.send_timed(call, _PING)
 
     def __repr__(self) -> str:
         state = "up" if self.up else "down"
         return f"<Link to {self._settings.label}, {state}, {len(self._ready)} connections>"
-
-
-def _ignored(reply: Any, error: StoreError | None) -> None:
-    """Connections tell how they fare; nothing else is asked for."""
 
 
 def _waiting(connection: CommandProtocol) -> tuple[bool, int]:

@@ -19,9 +19,11 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from txredisapi import InvalidData, RedisProtocol, ResponseError
 
+from rtgateway.net.connect import explain
 from rtgateway.net.log import Logger
 from rtgateway.store.errors import StoreError
 from rtgateway.store.redis.calls import Call, Word
+from rtgateway.store.redis.refusals import is_unfit
 
 __all__ = ["MOST_WAITING", "CommandProtocol", "Owner"]
 
@@ -32,17 +34,13 @@ MOST_WAITING = 1024
 _OVERDUE = 2.0
 """Seconds after its deadline that a reply is waited for before the connection is given up."""
 _NO_DEADLINE = float("inf")
-_UNFIT = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN")
-"""Errors of a server that is not, or not yet, the right one to ask."""
-_UNFIT_IN_SCRIPT = ": -READONLY "
-"""How Redis 6 says it of a script."""
 
 
 class Owner(Protocol):
     """Who has the connection, and is told how it fares."""
 
     def answered(self, call: Call, now: float) -> None:
-        """In time, be it with an error."""
+        """In time, and not with an error."""
         ...
 
     def late(self) -> None:
@@ -50,8 +48,8 @@ class Owner(Protocol):
         ...
 
     def timed_out(self, call: Call) -> None: ...
-    def refused(self, call: Call, detail: str) -> None:
-        """It was answered with an error."""
+    def refused(self, call: Call, detail: str, now: float) -> None:
+        """It was answered in time, with an error."""
         ...
 
     def unfit(self, detail: str) -> None:
@@ -208,9 +206,8 @@ class CommandProtocol(RedisProtocol):
         self.stalled = False
         owner = self.owner
         if owner is not None:
-            owner.answered(call, now)
-            owner.refused(call, detail)
-        if detail.startswith(_UNFIT) or _UNFIT_IN_SCRIPT in detail:
+            owner.refused(call, detail, now)
+        if is_unfit(detail):
             if owner is not None:
                 owner.unfit(detail)
             self.abort(detail)
@@ -293,7 +290,7 @@ class CommandProtocol(RedisProtocol):
             self._end()
 
     def connectionLost(self, why: Failure = connectionDone) -> None:
-        self._why = self._why or str(why.value).rstrip(".")
+        self._why = self._why or explain(why.value)
         self._end()
         self._closed = True
         at_end, self._at_end = self._at_end, []

@@ -5,6 +5,7 @@ from __future__ import annotations
 # txredisapi has no annotations.
 # mypy: allow-untyped-calls
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -12,7 +13,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from rtgateway.net.log import Logger
 from rtgateway.store.redis.calls import Call
 from rtgateway.store.redis.line import Line
-from rtgateway.store.redis.opening import Opening
+from rtgateway.store.redis.opening import Opening, Place
 from rtgateway.store.redis.protocol import CommandProtocol
 
 __all__ = ["Subscriber"]
@@ -112,7 +113,7 @@ class Subscriber:
         self._cancel()
         return self._line.stop()
 
-    def leave(self, why: str, unless: tuple[str, int] | None = None) -> None:
+    def leave(self, why: str, unless: Place | None = None) -> None:
         """Take another connection than the one there is, unless it goes there."""
         connection = self._line.connection
         if connection is not None and connection.where != unless:
@@ -121,7 +122,7 @@ class Subscriber:
     # -- the connection -----------------------------------------------------------------------
 
     def _open(self) -> Deferred[_Hearing]:
-        return self._opening.open(_Hearing(self._reactor, self._heard))
+        return self._opening.open(partial(_Hearing, self._reactor, self._heard))
 
     def _opened(self, connection: _Hearing) -> None:
         connection.owner = self
@@ -139,7 +140,9 @@ class Subscriber:
             self._unconfirmed -= 1
             if connection is self._line.connection and not self._unconfirmed:
                 self.in_place = True
-                self._said.clear()
+                if self._said:
+                    log.info("Other gateways are heard again")
+                    self._said.clear()
                 self._ready()
 
         def failed(failure: Any) -> None:
@@ -189,8 +192,9 @@ class Subscriber:
     def timed_out(self, call: Call) -> None:
         """As above."""
 
-    def refused(self, call: Call, detail: str) -> None:
+    def refused(self, call: Call, detail: str, now: float) -> None:
         """Whoever asked knows."""
+        self.answered(call, now)
 
     def unfit(self, detail: str) -> None:
         """It was a master when the connection was opened, and says nothing of it here."""

@@ -10,6 +10,7 @@ from rtgateway.net.log import Logger
 from rtgateway.store.errors import StoreError
 from rtgateway.store.redis.calls import Done
 from rtgateway.store.redis.local_breaker import LocalBreaker
+from rtgateway.store.redis.refusals import about_the_server
 
 __all__ = ["Watch"]
 
@@ -17,21 +18,26 @@ log = Logger()
 
 _MOST_SAID = 20
 """Reasons that are logged until Redis answers again, each once."""
+_QUIET = 60.0
+"""Seconds in which refusals that come and go are said once."""
 
 
 class Watch:
     """See the module.
 
     :param where: for the log, without any password.
-    :param probe: sends a PING on a connection that is there; False if there is none.
+    :param probe: asks on a connection that is there whether scripts can write; False if there is
+        none.
     :param back: called when Redis answers, and did not before.
-    :ivar trouble: why it does not answer, in words for a log.
+    :ivar trouble: why it is not asked, in words for a log.
     """
 
     __slots__ = (
         "_back",
         "_breaker",
         "_probe",
+        "_quiet",
+        "_quiet_until",
         "_reactor",
         "_said",
         "_stopped",
@@ -56,6 +62,8 @@ class Watch:
         self._timer: Any = None
         self._stopped = False
         self._said: set[str] = set()
+        self._quiet = False
+        self._quiet_until = 0.0
         self.trouble = "not connected yet"
 
     @property
@@ -77,26 +85,39 @@ class Watch:
     # -- what is observed ---------------------------------------------------------------------
 
     def works(self) -> None:
-        """A connection has been opened, or a probe was answered."""
-        since = self.failing_since
-        if self._stopped or not self._breaker.succeeded():
+        """A connection has been opened where there was none, or a probe did what it should."""
+        since, now = self.failing_since, monotonic()
+        if self._stopped or not self._breaker.succeeded(now):
             return
         self._cancel()
         self.trouble = ""
         self._said.clear()
-        seconds = monotonic() - since
-        log.info(
-            "Redis at {where} answers, after {seconds:.1f} s", where=self._where, seconds=seconds
-        )
+        if not self._quiet:
+            log.info(
+                "Redis at {where} answers, after {seconds:.1f} s",
+                where=self._where,
+                seconds=now - since,
+            )
+        self._quiet = False
         self._back()
 
-    def answered(self) -> None:
-        """A call was answered in time."""
-        self._breaker.answered()
+    def answered(self, *, ran: bool) -> None:
+        """A call was answered in time; ``ran``: it was a script, and did what it should."""
+        self._breaker.answered(ran=ran)
 
     def failed(self, why: str) -> None:
         """One was not; or a connection was lost, and there are others."""
         if not self._stopped and self._breaker.failed(monotonic()):
+            self._gone(why)
+
+    def refused(self, why: str) -> None:
+        """A call was, and any other would have been."""
+        now = monotonic()
+        if not self._stopped and self._breaker.refused(now):
+            # With little memory left, say, some calls are refused and some are not.
+            self._quiet = now < self._quiet_until
+            if not self._quiet:
+                self._quiet_until = now + _QUIET
             self._gone(why)
 
     def lost(self, why: str) -> None:
@@ -113,15 +134,20 @@ class Watch:
             self._said.add(why)
             log.warn("No connection to Redis at {where}: {why}", where=self._where, why=why)
 
-    def late(self) -> None:
-        """A reply came after its deadline: Redis may be back, which is seen at once."""
+    def look(self) -> None:
+        """Redis may be back, as a reply came late, or a connection more: that is seen at once."""
         if self._timer is not None:
             self._timer.reset(0)
 
     def _gone(self, why: str) -> None:
         self.trouble = why
-        log.warn("Redis at {where} is not asked any more: {why}", where=self._where, why=why)
+        if not self._quiet:
+            self._say()
         self._later()
+
+    def _say(self) -> None:
+        where, why = self._where, self.trouble
+        log.warn("Redis at {where} is not asked any more: {why}", where=where, why=why)
 
     # -- probes -------------------------------------------------------------------------------
 
@@ -136,17 +162,23 @@ class Watch:
 
     def _try(self) -> None:
         self._timer = None
-        # A new connection tells by itself that it works.
+        # The first new connection tells by itself that it works.
         if not self._probe(self._probed):
             self._later()
 
     def _probed(self, reply: Any, error: StoreError | None) -> None:
         if self._stopped or self.up:
             return
-        if error is None or error.reason == "refused":
+        if error is None or (
+            error.reason == "refused" and not about_the_server(error.detail, of_script=True)
+        ):
             self.works()
-        else:
-            self._later()
+            return
+        if self._quiet and monotonic() >= self._quiet_until:
+            # It came once more, and stays.
+            self._quiet = False
+            self._say()
+        self._later()
 
     def __repr__(self) -> str:
         return f"<Watch of Redis at {self._where}: {self.trouble or 'up'}>"

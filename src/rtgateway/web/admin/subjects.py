@@ -39,7 +39,9 @@ def key_of(text: object) -> str:
     :raises GatewayError: 400, it is nothing that could be one.
     """
     subject = _text(text)
-    if subject.startswith(("ip:", "identity:")) and "|" not in subject:
+    # Each part of a key of several has its kind; a bar may also be a subject's own (`auth0|17`).
+    combined = "|" in subject and all(":" in part for part in subject.split("|"))
+    if subject.startswith(("ip:", "identity:")) and not combined:
         return client_of(subject)
     if not subject.isascii():
         raise wrong("subject is no key of a limiter")
