@@ -206,6 +206,7 @@ class Store:
     failing_since: float = 0.0
     durations: dict[str, list[float]] = field(default_factory=dict)
     failures: dict[tuple[str, str], int] = field(default_factory=dict)
+    deaf: bool = False
 
 
 @dataclass

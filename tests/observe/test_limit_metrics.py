@@ -118,6 +118,9 @@ class LimitMetricsTests(SynchronousTestCase):
         self.assertEqual(samples["gateway_rate_limit_degraded_seconds_total", labels()], 12.5)
         self.state.store.up = True
         self.assertEqual(self.samples()["gateway_store_up", labels()], 1)
+        self.assertEqual(self.samples()["gateway_store_news", labels()], 1)
+        self.state.store.deaf = True
+        self.assertEqual(self.samples()["gateway_store_news", labels()], 0)
 
     def test_both_kinds_of_bounds_have_one_shape(self) -> None:
         """A histogram is made without knowing which of them it gets; both are in order."""
@@ -133,6 +136,6 @@ class LimitMetricsTests(SynchronousTestCase):
         """Also those that have nothing to tell."""
         text = DOCUMENT.read_text()
         names = [line.split()[2] for line in self.text().splitlines() if line.startswith("# TYPE")]
-        self.assertEqual(len(names), 17)
+        self.assertEqual(len(names), 18)
         for name in names:
             self.assertIn(f"| `{name}` |", text)

@@ -32,7 +32,12 @@ class Time:
 
 
 class SyncLink(BlockingLink):
-    """A link whose Deferreds have fired. It hears nothing but what it is told in replies."""
+    """A link whose Deferreds have fired. It hears nothing but what it is told in replies.
+
+    :ivar deaf: whether it says so, too.
+    """
+
+    deaf = False
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

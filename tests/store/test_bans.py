@@ -475,6 +475,8 @@ async def test_a_change_that_was_missed(redis: RedisServer, make_link: MakeLink)
 class _Hung:
     """A link that answers when the test does; it keeps what it was asked."""
 
+    deaf = False
+
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from rtgateway.store.errors import StoreError
 from rtgateway.store.redis import events as events_module
@@ -20,6 +21,8 @@ class _Link:
     """A link on which the test says what is heard, and answers what is asked."""
 
     def __init__(self) -> None:
+        self.deaf = False
+        self.looks: list[Callable[[Any, StoreError | None], None]] = []
         self.heard: list[Callable[[bytes], None]] = []
         self.connected: list[Callable[[], None]] = []
         self.asked: list[Deferred[Any]] = []
@@ -40,6 +43,12 @@ class _Link:
 
     def script(self, *args: Any) -> None:
         raise AssertionError
+
+    def call(
+        self, command: tuple[Any, ...], done: Callable[[Any, StoreError | None], None]
+    ) -> None:
+        assert command == ("GET", b"numbers:version")
+        self.looks.append(done)
 
 
 class _Copy:
@@ -258,3 +267,52 @@ def test_any_order(data: st.DataObject) -> None:
         time += 1.0
         copy.replica.tick(time)
     assert copy.numbers == there
+
+
+def test_while_nothing_is_heard(copy: _Copy) -> None:
+    """The version is looked at now and then; only a new one is read."""
+    copy.link.deaf = True
+    copy.replica.tick(100.0)
+    copy.replica.tick(100.4)
+    assert not copy.link.looks
+    copy.replica.tick(100.5)
+    copy.link.looks.pop()(b"10", None)
+    assert not copy.link.asked
+    copy.replica.tick(101.4)
+    assert not copy.link.looks
+    copy.replica.tick(101.5)
+    copy.link.looks.pop()(None, StoreError("timeout"))
+    assert not copy.link.asked
+    copy.replica.tick(102.5)
+    copy.link.looks.pop()(b"12", None)
+    copy.replica.tick(103.5)
+    assert not copy.link.looks, "it is being read"
+    copy.page(12, 11, 12)
+    assert copy.numbers == {11, 12}
+    copy.link.deaf = False
+    copy.replica.tick(200.0)
+    copy.replica.tick(201.0)
+    assert not copy.link.looks
+
+
+def test_nothing_has_ever_been_heard() -> None:
+    copy = _Copy()
+    copy.link.deaf = True
+    copy.replica.tick(100.0)
+    copy.replica.tick(100.5)
+    copy.page(10, 10)
+    assert copy.numbers == {10}
+    assert copy.replica.in_step
+
+
+def test_all_was_lost_while_nothing_was_heard(copy: _Copy) -> None:
+    """A Redis without a version has no entries."""
+    copy.numbers = {1}
+    copy.link.deaf = True
+    copy.replica.tick(100.0)
+    copy.replica.tick(100.5)
+    with capturedLogs() as events:
+        copy.link.looks.pop()(None, None)
+        copy.page(0)
+    assert copy.numbers == set()
+    assert list(map(formatEvent, events)) == ["Redis has lost numbers: what it has now holds"]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 import pytest_twisted
 from hiredis import ReplyError
+from twisted.logger import capturedLogs, formatEvent
 
 from rtgateway.store.errors import StoreError
 from rtgateway.store.redis.script import Script
@@ -104,13 +105,19 @@ async def test_the_master_hangs(start_redis: StartRedis, make_link: MakeLink) ->
 @pytest_twisted.ensureDeferred
 async def test_another_one_becomes_the_master(start_redis: StartRedis, make_link: MakeLink) -> None:
     servers = await three(start_redis)
-    link = make_link(None, **servers.settings())
-    await eventually(lambda: link.up)
-    await eventually(lambda: told_to_fail_over(servers.sentinel))
-    await eventually(lambda: servers.master_port() == str(servers.replica.port))
-    # The old one is there, and is told some time later that it is a replica.
-    await eventually(lambda: link._ready and link._ready[0].where[1] == servers.replica.port)
-    await eventually(lambda: link.up)
+    with capturedLogs() as events:
+        link = make_link(None, **servers.settings())
+        await eventually(lambda: link.up)
+        await eventually(lambda: told_to_fail_over(servers.sentinel))
+        await eventually(lambda: servers.master_port() == str(servers.replica.port))
+        # The old one is there, and is told some time later that it is a replica.
+        await eventually(lambda: link._ready and link._ready[0].where[1] == servers.replica.port)
+        await eventually(lambda: link.up)
+    named = [line for line in map(formatEvent, events) if " are at " in line]
+    assert [line.rpartition(":")[2] for line in named] == [
+        str(servers.master.port),
+        str(servers.replica.port),
+    ]
     assert await port_of(link) == servers.replica.port
     assert await link.run(INCREASE, [b"n"], []) == 1
 

@@ -151,6 +151,13 @@ def _store(store: StoreView | None) -> Iterator[str]:
         [],
         [] if store is None else [([], int(store.up))],
     )
+    yield family(
+        "gateway_store_news",
+        "gauge",
+        "1 while what other gateways change is heard of at once, else 0.",
+        [],
+        [] if store is None else [([], int(store.up and not store.deaf))],
+    )
     yield histogram_family(
         "gateway_store_request_duration_seconds",
         "Time until the shared store answered.",

@@ -226,13 +226,16 @@ class IpListsView(Protocol):
 class StoreView(Protocol):
     """The connection to a shared store.
 
-    ``failing_since``: monotonic seconds, 0.0 while it is up. ``durations``: histograms
+    ``deaf``: it is up, but news of other gateways don't come: what is common is looked at once a
+    second. ``failing_since``: monotonic seconds, 0.0 while it is up. ``durations``: histograms
     (`observe.durations`, with the bounds `BRIEF`) by operation. ``failures``: by operation and
     reason (`store.errors.Reason`).
     """
 
     @property
     def up(self) -> bool: ...
+    @property
+    def deaf(self) -> bool: ...
     @property
     def failing_since(self) -> float: ...
     @property

@@ -3,7 +3,8 @@
 Who changes something runs a script that writes, counts the change (its version) and says what it
 is to all gateways (``announce.lua``). It hears that as they do, from the reply if that comes first.
 So a copy knows whether it has missed a change, and then is read anew, in pages, while what changes
-meanwhile waits to be applied.
+meanwhile waits to be applied. Where nothing is heard (a user without channels, no connection to
+spare), the version is looked at once a second.
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ _MOST_AHEAD = 1000
 _PATIENCE = 1.0
 """Seconds until a change that was missed is given up, or reading is tried again."""
 
+_LOOK = 1.0
+"""Seconds between looks at the version, while nothing is heard."""
+
+_HALF_DEAF = 0.5
+"""Seconds until the first: subscribing takes longer than connecting."""
+
 _SOON = -math.inf
 """In place of a time: `_PATIENCE` after the next tick, which knows what time it is."""
 
@@ -59,6 +66,11 @@ Word = str | bytes | int | float
 class EventsLink(Protocol):
     """What is used here of ``store.redis.link.Link``."""
 
+    @property
+    def deaf(self) -> bool: ...
+    def call(
+        self, command: tuple[Word, ...], done: Callable[[Any, StoreError | None], None]
+    ) -> None: ...
     def run(
         self,
         script: Script,
@@ -167,6 +179,7 @@ class Replica(Generic[T]):
         self._ahead: dict[int, Event] = {}
         self._missed = False
         self._again_at = math.inf
+        self._look_at = math.inf
         events.listen(kind, self._heard)
         link.on_connected(self.read)
 
@@ -199,6 +212,8 @@ class Replica(Generic[T]):
                 if entry is not None:
                     entries[entry[0]] = entry[1]
         self._reading = False
+        if version < self._version:
+            log.warn("Redis has lost {kind}: what it has now holds", kind=self._kind)
         self._replace(entries)
         self._version = version
         self.in_step = True
@@ -242,12 +257,33 @@ class Replica(Generic[T]):
 
     def tick(self, now: float) -> None:
         """Called every 100 ms with monotonic seconds."""
+        if not self._link.deaf:
+            self._look_at = math.inf
+        elif self._look_at == math.inf:
+            self._look_at = now + _HALF_DEAF
+        elif now >= self._look_at:
+            self._look_at = now + _LOOK
+            self._look()
         if self._again_at == math.inf:
             return
         if self._again_at == _SOON:
             self._again_at = now + _PATIENCE
         elif now >= self._again_at:
             self.read()
+
+    def _look(self) -> None:
+        """Read anew if there was a change."""
+        if self._reading:
+            return
+        if not self.in_step:
+            self.read()
+            return
+
+        def answered(version: bytes | None, error: StoreError | None) -> None:
+            if error is None and int(version or 0) != self._version and not self._reading:
+                self.read()
+
+        self._link.call(("GET", self.keys[0]), answered)
 
     def __repr__(self) -> str:
         state = "in step" if self.in_step else "not in step"

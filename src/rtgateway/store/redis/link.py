@@ -76,6 +76,11 @@ class Link:
         return self._watch.up
 
     @property
+    def deaf(self) -> bool:
+        """Whether calls are made, but what other gateways say is not heard."""
+        return self._watch.up and not self._hears()
+
+    @property
     def failing_since(self) -> float:
         """Monotonic seconds; 0.0 while up."""
         return self._watch.failing_since
@@ -305,13 +310,16 @@ class Link:
 
     def _renewed(self) -> None:
         """Subscriptions are in place, or Redis answers again."""
-        if not self._watch.up or not (self._subscriber.in_place or not self._subscriber.wanted):
+        if not self._watch.up or not self._hears():
             return
         for callback in self._on_connected:
             try:
                 callback()
             except Exception:
                 log.failure("What reads from Redis anew failed")
+
+    def _hears(self) -> bool:
+        return self._subscriber.in_place or not self._subscriber.wanted
 
     def _probe(self, done: Done) -> bool:
         if not self._ready:

@@ -91,7 +91,15 @@ class Opening:
             if self._sentinels[0] == believed:
                 self._sentinels.append(self._sentinels.pop(0))
             raise
+        self._say((host, port))
         return protocol
+
+    def _say(self, place: Place) -> None:
+        """In the log: which of several servers it is now."""
+        if place != self._said:
+            self._said = place
+            label, where = self._settings.label, f"{place[0]}:{place[1]}"
+            log.info("The keys of Redis at {label} are at {where}", label=label, where=where)
 
     async def _open_node(self, make: Callable[[], C]) -> C:
         """Open one to where our keys are; from the configured node on if that can't be reached."""
@@ -107,10 +115,7 @@ class Opening:
                 if self._place == place:
                     self._place = self._configured
                 raise
-            if place != self._said:
-                self._said = place
-                label, where = self._settings.label, f"{place[0]}:{place[1]}"
-                log.info("The keys of Redis at {label} are at {where}", label=label, where=where)
+            self._say(place)
             return protocol
         self._place = self._configured
         raise StoreError("down", "each node says that another one has the keys")

@@ -117,7 +117,7 @@ class Health:
             return "unavailable"
         services = all(status_of(each, now) == "ok" for each in gateway.services.values())
         checks = all(check.health.up for check in gateway.dependencies.values())
-        store = gateway.store is None or gateway.store.up
+        store = gateway.store is None or (gateway.store.up and not gateway.store.deaf)
         whole = services and checks and store and not gateway.limits.degraded
         return "ok" if whole else "degraded"
 
@@ -129,6 +129,8 @@ class Health:
         since = limits.degraded_since or (0.0 if store is None else store.failing_since)
         if since and (limits.degraded or not up):
             document["degraded_since"] = Moment(now, time()).iso(since)
+        if up and store is not None and store.deaf:
+            document["news"] = False
         document["gateways"] = limits.gateways
         return document
 
