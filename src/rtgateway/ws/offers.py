@@ -15,9 +15,10 @@ __all__ = ["deflate_offers", "subprotocols"]
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 # RFC 6455, 9.1. A quoted value must be a token when its quotes and backslashes are gone, so that
-# no comma can stand in one.
+# no comma can stand in one. Nothing is ambiguous, so that no group has to be possessive; before
+# Python 3.11.5 those take what they should not (python/cpython issue 106052).
 _EXTENSION = re.compile(
-    rb"(%b++)(?:[ \t]*+;[ \t]*+%b++(?:[ \t]*+=[ \t]*+(?:%b++|\"(?:%b|\\%b)++\"))?+)*+"
+    rb"(%b++)(?:[ \t]*+;[ \t]*+%b++(?:[ \t]*+=[ \t]*+(?:%b++|\"(?:%b|\\%b)+\"))?)*"
     % ((_TOKEN,) * 5)
 )
 _DEFLATE = b"permessage-deflate"
