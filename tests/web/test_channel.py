@@ -36,6 +36,8 @@ def has_got(upstream: RecordingUpstream, piece: bytes) -> bool:
         ([CHUNKED + b"5\r\nabcde\r\n"], 413),
         ([CHUNKED, b"5\r\nabcde\r\n"], 413),
         ([CHUNKED, b"1\r\nabcde\r\n"], 400),
+        ([CHUNKED + b"1\r\nabcde\r\n"], 400),
+        ([b"GET /nowhere HTTP/1.1\r\nHost: test\r\n\r\n"], 404),
         ([POST + b"ab"], 0),  # the client leaves
         ([POST, b"ab"], 0),
     ],

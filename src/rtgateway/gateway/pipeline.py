@@ -88,10 +88,13 @@ class Pipeline:
                 exchange.status = ClientGone().status
         except ClientGone as gone:
             exchange.status, exchange.error_code = gone.status, gone.code
+            # The way it came holds all that the request held: nobody is to wait for the collector.
+            gone.__traceback__ = None
         except GatewayError as error:
             if exchange.route is not None and exchange.route.proxy_headers and answer is None:
                 respond.name_instance(exchange)
             respond.with_error(exchange, error)
+            error.__traceback__ = None
         except Exception:
             log.failure("A request failed for a reason that is a bug of the gateway")
             respond.with_error(exchange, GatewayError(500, "internal", "Internal error"))
