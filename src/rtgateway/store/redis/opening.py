@@ -82,6 +82,7 @@ class Opening:
         return self._in_time(self._open_node(make))
 
     async def _open_master(self, protocol: C) -> C:
+        before = self._said
         host, port = await self._master()
         believed = self._sentinels[0]
         try:
@@ -91,6 +92,10 @@ class Opening:
             if self._sentinels[0] == believed:
                 self._sentinels.append(self._sentinels.pop(0))
             raise
+        if self._said not in (before, (host, port)):
+            # One that hung, and comes back, believes that it is the master still.
+            protocol.abort("not the one to use")
+            raise StoreError("down", "another one is the master by now")
         self._say((host, port))
         return protocol
 
